@@ -1,0 +1,19 @@
+# mlops.mlflow: `make deploy` and `make test` are all that a user needs; `make help` lists the rest.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+.PHONY: help
+help: ## This list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s'|'
+
+# The collection is linked into the virtual environment, where Ansible finds it beside its dependencies.
+.venv/ready: requirements.txt
+	tests/prepare_venv "$(PYTHON)" .venv
+	@touch $@
+
+.PHONY: requirements
+requirements: .venv/ready ## Pin requirements.in anew into requirements.txt
+	uv pip compile --quiet --upgrade --python-version 3.11 requirements.in -o requirements.txt
