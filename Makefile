@@ -14,6 +14,13 @@ help: ## This list
 	tests/prepare_venv "$(PYTHON)" .venv
 	@touch $@
 
+# Of what MLflow's package asks for, the server never imports these; they are more than half of a plain installation.
+UNNEEDED := pyarrow scipy scikit-learn joblib threadpoolctl narwhals matplotlib contourpy cycler fonttools kiwisolver pillow pyparsing skops \
+  gunicorn docker
+MLFLOW_VERSIONS := 3.17.2
+
 .PHONY: requirements
 requirements: .venv/ready ## Pin requirements.in anew into requirements.txt
 	uv pip compile --quiet --upgrade --python-version 3.11 requirements.in -o requirements.txt
+	$(foreach version,$(MLFLOW_VERSIONS),echo 'mlflow==$(version)' | uv pip compile --quiet --upgrade --generate-hashes --no-header \
+	  --python-version 3.13 --python-platform x86_64-manylinux_2_28 $(UNNEEDED:%=--no-emit-package %) - -o roles/image/files/mlflow-$(version).txt;)
