@@ -24,3 +24,32 @@ requirements: .venv/ready ## Pin requirements.in anew into requirements.txt
 	uv pip compile --quiet --upgrade --python-version 3.11 requirements.in -o requirements.txt
 	$(foreach version,$(MLFLOW_VERSIONS),echo 'mlflow==$(version)' | uv pip compile --quiet --upgrade --generate-hashes --no-header \
 	  --python-version 3.13 --python-platform x86_64-manylinux_2_28 $(UNNEEDED:%=--no-emit-package %) - -o roles/image/files/mlflow-$(version).txt;)
+
+.PHONY: deploy
+deploy: .venv/ready ## Bring up Minikube and a verified MLflow on it
+	@if command -v minikube >/dev/null && { docker info || podman info; } >/dev/null 2>&1; then \
+	  inventory=inventory/minikube; echo "Using the minikube and the container engine of this machine"; \
+	elif [ -e /etc/debian_version ] && [ "$$(id -u)" = 0 ]; then \
+	  echo "No minikube with a container engine here: building both from source, once (about 20 minutes)"; \
+	  $(MAKE) --no-print-directory sandbox; inventory=inventory/sandbox; \
+	else \
+	  echo "Install minikube (https://minikube.sigs.k8s.io/docs/start) and Docker or Podman, or run this as root on Debian" >&2; exit 1; \
+	fi; \
+	ansible-playbook -i $$inventory site.yml
+
+.PHONY: test
+test: .venv/ready ## Run every test and quality gate on a real Minikube
+	@tests/run
+
+.PHONY: bench
+bench: sandbox ## Compare speed and memory with other ways to deploy MLflow, side by side
+	@python tests/bench/bench.py
+
+.PHONY: sandbox
+sandbox: .venv/ready ## Build and start the Minikube that the tests use
+	@python tests/sandbox/sandbox.py build
+	@ansible-playbook -i inventory/sandbox tests/sandbox/up.yml
+
+.PHONY: sandbox-down
+sandbox-down: ## Stop that Minikube and its container engine
+	@$(PYTHON) tests/sandbox/sandbox.py down
