@@ -19,7 +19,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -358,6 +358,10 @@ class Minikube:
             raise MlopsError(f"The program '{self.binary}' was not found. {INSTALL_ADVICE}.")
         return program
 
+    def with_environment(self, environment: Mapping[str, str]) -> Minikube:
+        """The same client with more environment variables."""
+        return replace(self, environment={**self.environment, **environment})
+
     def _environment(self) -> dict[str, str]:
         return {
             **os.environ,
@@ -439,6 +443,18 @@ class Minikube:
     def status(self) -> tuple[NodeStatus, ...]:
         """The nodes' state. The exit code carries the same in bits, so it is not looked at."""
         return parse_status(self.run("status", "-o", "json", timeout=min(self.timeout, 120)).stdout)
+
+    def docker_environment(self) -> dict[str, str]:
+        """The variables by which a Docker client reaches the node's engine (cmd/minikube/cmd/docker-env.go).
+
+        Raises MlopsError where there is none: another container runtime, or a node that does not run.
+        """
+        result = self.run("docker-env", "--shell", "none", "--output", "json", timeout=min(self.timeout, 60))
+        try:
+            found = json.loads(result.stdout)
+            return {str(name): str(value) for name, value in found.items() if name.startswith("DOCKER_") and value}
+        except (ValueError, AttributeError):
+            raise explain_failure(f"Asking for the Docker engine of profile '{self.profile}'", result) from None
 
     def snapshot(self) -> Snapshot:
         """What there is now. Version and status are asked for side by side: a status takes 0.3 s."""

@@ -24,6 +24,10 @@ attributes:
     description: Changes nothing, so there is nothing to show.
     support: none
 options:
+  docker_env:
+    description: Whether to ask how a Docker client on the controller reaches the node's engine.
+    type: bool
+    default: false
   timeout:
     description: Seconds until a call of C(minikube) is ended and the task fails.
     type: int
@@ -109,6 +113,11 @@ nodes:
       ip: 192.168.49.2
       control_plane: true
       ssh: {host: 127.0.0.1, port: 32769, user: docker, private_key: /home/me/.minikube/machines/minikube/id_rsa}
+docker_env:
+  description: The C(DOCKER_*) variables for a Docker client, also as C(environment) of tasks. Empty if nothing runs.
+  returned: when O(docker_env) is true
+  type: dict
+  sample: {DOCKER_HOST: 'tcp://192.168.49.2:2376', DOCKER_TLS_VERIFY: '1', DOCKER_CERT_PATH: /home/me/.minikube/certs}
 config:
   description: Settings that the profile was made with. Sizes are in MiB; 0 stands for no limit. Empty without profile.
   returned: always
@@ -128,12 +137,17 @@ from ansible_collections.mlops.mlflow.plugins.module_utils._minikube_cluster imp
 def read(module: AnsibleModule) -> Mapping[str, Any]:
     """Describe what there is now."""
     minikube = from_parameters(module.params)
-    return {"changed": False, **describe(minikube, minikube.snapshot())}
+    snapshot = minikube.snapshot()
+    result = {"changed": False, **describe(minikube, snapshot)}
+    if module.params["docker_env"]:
+        result["docker_env"] = minikube.docker_environment() if snapshot.running else {}
+    return result
 
 
 def main() -> None:
     """Entry point."""
-    run_module(AnsibleModule(argument_spec=argument_spec(timeout=60), supports_check_mode=True), read)
+    spec = {**argument_spec(timeout=60), "docker_env": {"type": "bool", "default": False}}
+    run_module(AnsibleModule(argument_spec=spec, supports_check_mode=True), read)
 
 
 if __name__ == "__main__":
