@@ -91,7 +91,7 @@ class Sandbox:
     @property
     def node_address(self) -> str:
         (node,) = self.objects("nodes")
-        return next(a["address"] for a in node["status"]["addresses"] if a["type"] == "InternalIP")
+        return next(str(a["address"]) for a in node["status"]["addresses"] if a["type"] == "InternalIP")
 
 
 @dataclass(frozen=True)

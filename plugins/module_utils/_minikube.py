@@ -376,12 +376,12 @@ class Minikube:
     def run(
         self, *arguments: str, timeout: float | None = None, on_line: Callable[[str], None] | None = None
     ) -> Result:
-        """Run `minikube <arguments> -p <profile>` to its end; never raises for an exit code.
+        """Run `minikube -p <profile> <arguments>` to its end; never raises for an exit code.
 
         Raises MlopsError when the program is missing or takes longer than `timeout` seconds: its whole process
         group is ended then, as it is when the playbook that waits for it is gone.
         """
-        argv = (self.require(), *arguments, "-p", self.profile)
+        argv = (self.require(), "-p", self.profile, *arguments)
         limit = timeout or self.timeout
         started = time.monotonic()
         with subprocess.Popen(

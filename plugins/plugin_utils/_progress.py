@@ -42,11 +42,16 @@ class ProgressAction(ActionBase):
 
     _supports_async = True
 
+    @property
+    def on_controller(self) -> bool:
+        """Whether the module runs on this machine, where it can write to a file that is read here."""
+        return self._connection.transport in ("local", "ansible.builtin.local")
+
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Run the module and show the lines that it writes."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         arguments = dict(self._task.args)
-        local = self._connection.transport in ("local", "ansible.builtin.local")
-        if not local or self._task.async_val or arguments.get("progress_file"):
+        if not self.on_controller or self._task.async_val or arguments.get("progress_file"):
             result.update(self._module(arguments, task_vars))
             return result
         with tempfile.TemporaryDirectory(prefix="mlops-progress-") as folder:

@@ -8,7 +8,7 @@ import pytest
 from ansible_collections.mlops.mlflow.plugins.module_utils._errors import MlopsError, run_module
 
 
-class Ended(Exception):
+class EndedError(Exception):
     """What stands in for the end of the process."""
 
 
@@ -16,14 +16,14 @@ class Module:
     """As much of an AnsibleModule as `run_module` relies on."""
 
     def exit_json(self, **result: Any) -> NoReturn:
-        raise Ended("exit", result)
+        raise EndedError("exit", result)
 
     def fail_json(self, **result: Any) -> NoReturn:
-        raise Ended("fail", result)
+        raise EndedError("fail", result)
 
 
 def test_a_result_ends_the_module() -> None:
-    with pytest.raises(Ended) as ended:
+    with pytest.raises(EndedError) as ended:
         run_module(Module(), lambda module: {"changed": True})
     assert ended.value.args == ("exit", {"changed": True})
 
@@ -32,7 +32,7 @@ def test_an_error_fails_with_its_details() -> None:
     def work(module: object) -> NoReturn:
         raise MlopsError("It went wrong: try again.", rc=3)
 
-    with pytest.raises(Ended) as ended:
+    with pytest.raises(EndedError) as ended:
         run_module(Module(), work)
     assert ended.value.args == ("fail", {"msg": "It went wrong: try again.", "rc": 3})
 
