@@ -50,7 +50,7 @@ def quantity(text: Any) -> float:
     """The number that a Kubernetes quantity stands for; `AnsibleFilterError` where `text` is not one."""
     match = _QUANTITY.fullmatch(str(text))
     if not match:
-        raise AnsibleFilterError(f"{text!r} is not a Kubernetes quantity: write a number with a unit, such as 3Gi or 500M")
+        raise AnsibleFilterError(f"{text!r} is not a Kubernetes quantity: write a number and a unit (3Gi, 500M)")
     number, suffix = Decimal(match[1]), match[2] or ""
     if suffix in _BINARY:
         return float(number * 1024 ** _BINARY[suffix])

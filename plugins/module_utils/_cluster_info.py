@@ -237,10 +237,47 @@ def describe_object(kind: str, metadata: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def selector(instance: str) -> str:
+def service_endpoint(service: Mapping[str, Any], node_address: str) -> dict[str, str] | None:
+    """Where a Service is published outside the cluster: its load balancer, else its node port; None for neither."""
+    spec, status = service.get("spec", {}), service.get("status", {})
+    port = (spec.get("ports") or [{}])[0]
+    for balancer in status.get("loadBalancer", {}).get("ingress") or []:
+        host = balancer.get("ip") or balancer["hostname"]
+        return {"name": "service", "url": f"http://{host}:{port['port']}"}
+    if port.get("nodePort") and node_address:
+        return {"name": "service", "url": f"http://{node_address}:{port['nodePort']}"}
+    return None
+
+
+def ingress_endpoint(ingress: Mapping[str, Any], node_address: str) -> dict[str, str] | None:
+    """The URL of an Ingress's first host, with the address that its controller is reached at.
+
+    That is the load balancer that the controller wrote into the status, else the node, where Minikube's controllers listen.
+    """
+    spec = ingress.get("spec", {})
+    hosts = [rule["host"] for rule in spec.get("rules") or [] if rule.get("host")]
+    if not hosts:
+        return None
+    balancers = ingress.get("status", {}).get("loadBalancer", {}).get("ingress") or []
+    addresses = [balancer["ip"] for balancer in balancers if balancer.get("ip")]
+    scheme = "https" if spec.get("tls") else "http"
+    return {"name": "ingress", "url": f"{scheme}://{hosts[0]}", "address": (addresses or [node_address])[0]}
+
+
+def labels(instance: str) -> dict[str, str]:
     """The labels that all objects of an instance carry."""
-    labels = {"part-of": "mlflow", "instance": instance, "managed-by": "mlops.mlflow"}
-    return ",".join(f"app.kubernetes.io/{name}={value}" for name, value in labels.items())
+    values = {"part-of": "mlflow", "instance": instance, "managed-by": "mlops.mlflow"}
+    return {f"app.kubernetes.io/{name}": value for name, value in values.items()}
+
+
+def selector(instance: str) -> str:
+    """The label selector for all objects of an instance."""
+    return ",".join(f"{name}={value}" for name, value in labels(instance).items())
+
+
+def belongs(metadata: Mapping[str, Any], instance: str) -> bool:
+    """Whether the object with this metadata is one of the instance's."""
+    return labels(instance).items() <= (metadata.get("labels") or {}).items()
 
 
 NOTHING: dict[str, Any] = {
@@ -252,6 +289,7 @@ NOTHING: dict[str, Any] = {
     "ingress_classes": [],
     "node_ports": {},
     "objects": [],
+    "endpoints": [],
     "reason": "",
 }
 
@@ -262,23 +300,30 @@ def collect(connection: Connection, instance: str) -> dict[str, Any]:
     version = parse_version(get("/version", "", "application/json"))
     with ThreadPoolExecutor(8) as pool:
 
-        def items(path: str, labels: str = "", accept: str = "application/json") -> Callable[[], list[dict[str, Any]]]:
-            future = pool.submit(get, path, labels, accept)
+        def items(path: str, chosen: str = "", accept: str = "application/json") -> Callable[[], list[dict[str, Any]]]:
+            future = pool.submit(get, path, chosen, accept)
             return lambda: future.result()["items"] or []
 
         nodes = items("/api/v1/nodes")
         classes = items("/apis/networking.k8s.io/v1/ingressclasses")
         services = items("/api/v1/services")
+        ingresses = items(KINDS["Ingress"], selector(instance))
         objects = {kind: items(path, selector(instance), METADATA_ONLY) for kind, path in KINDS.items()}
+        described_nodes = [describe_node(node) for node in nodes()]
+        node_address = next((address for node in described_nodes for address in node["addresses"]), "")
+        own_services = [each for each in services() if belongs(each["metadata"], instance)]
+        endpoints = [service_endpoint(each, node_address) for each in own_services]
+        endpoints += [ingress_endpoint(each, node_address) for each in ingresses()]
         return NOTHING | {
             "reachable": True,
             "context": connection.context,
             "server": connection.server,
             "version": version,
-            "nodes": [describe_node(node) for node in nodes()],
+            "nodes": described_nodes,
             "ingress_classes": [describe_ingress_class(each) for each in classes()],
             "node_ports": node_ports(services()),
             "objects": [describe_object(kind, each["metadata"]) for kind, found in objects.items() for each in found()],
+            "endpoints": [endpoint for endpoint in endpoints if endpoint],
         }
 
 

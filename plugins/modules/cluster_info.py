@@ -144,6 +144,21 @@ objects:
     component:
       description: Value of its label C(app.kubernetes.io/component), empty where it has none.
       type: str
+endpoints:
+  description: The addresses under which the instance is published outside the cluster.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: C(service) or C(ingress).
+      type: str
+    url:
+      description: The URL.
+      type: str
+    address:
+      description: For an Ingress, the IP address that its controller is reached at.
+      type: str
 """
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib

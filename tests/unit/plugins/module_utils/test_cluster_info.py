@@ -148,6 +148,7 @@ def test_everything_is_collected(api_server: Server, tmp_path: Path) -> None:
             {"name": "nginx", "controller": "k8s.io/ingress-nginx", "default": False},
         ],
         "node_ports": {"30080": "a/b"},
+        "endpoints": [],
         "objects": [
             {"apiVersion": "v1", "kind": "Namespace", "name": "team", "namespace": "", "component": ""},
             {
@@ -252,3 +253,35 @@ def test_a_node_without_addresses() -> None:
         "ready": False,
         "hostname_label": "n",
     }
+
+
+@pytest.mark.parametrize(
+    ("service", "url"),
+    [
+        ({"spec": {"ports": [{"port": 5050, "nodePort": 30050}]}}, "http://10.0.0.9:30050"),
+        (
+            {
+                "spec": {"ports": [{"port": 5050, "nodePort": 30050}]},
+                "status": {"loadBalancer": {"ingress": [{"ip": "1.2.3.4"}]}},
+            },
+            "http://1.2.3.4:5050",
+        ),
+        ({"spec": {"ports": [{"port": 5050}]}}, None),
+    ],
+)
+def test_a_service_is_published_by_load_balancer_or_node_port(service: dict[str, Any], url: str | None) -> None:
+    endpoint = cluster.service_endpoint(service, "10.0.0.9")
+    assert (endpoint and endpoint["url"]) == url
+
+
+def test_an_ingress_is_reached_at_its_load_balancer_or_the_node() -> None:
+    ingress = {"spec": {"rules": [{"host": "mlflow.local"}], "tls": [{}]}}
+    assert cluster.ingress_endpoint(ingress, "10.0.0.9") == {
+        "name": "ingress",
+        "url": "https://mlflow.local",
+        "address": "10.0.0.9",
+    }
+    balanced = ingress | {"status": {"loadBalancer": {"ingress": [{"ip": "1.2.3.4"}]}}}
+    endpoint = cluster.ingress_endpoint(balanced, "10.0.0.9")
+    assert endpoint and endpoint["address"] == "1.2.3.4"
+    assert cluster.ingress_endpoint({"spec": {"rules": [{}]}}, "10.0.0.9") is None
