@@ -77,6 +77,7 @@ from ansible_collections.mlops.mlflow.plugins.module_utils._minikube import (
     mini_path,
 )
 from ansible_collections.mlops.mlflow.plugins.module_utils._minikube_nodes import (
+    SSH_OPTIONS,
     Endpoint,
     UnreachableError,
     endpoint,
@@ -84,8 +85,7 @@ from ansible_collections.mlops.mlflow.plugins.module_utils._minikube_nodes impor
 
 NODES = "minikube_nodes"
 CONTROL_PLANE = "minikube_control_plane"
-# Minikube's own: each start of a node makes a new host key, and the address is one of this machine.
-SSH_ARGUMENTS = "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o IdentitiesOnly=yes -o LogLevel=ERROR"
+SSH_ARGUMENTS = " ".join(f"-o {option}" for option in SSH_OPTIONS)
 
 
 def host_variables(node: Node, found: Endpoint) -> dict[str, Any]:

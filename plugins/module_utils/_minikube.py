@@ -13,8 +13,6 @@ import json
 import os
 import re
 import shutil
-import signal
-import subprocess
 import sys
 import threading
 import time
@@ -24,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.mlops.mlflow.plugins.module_utils._errors import MlopsError
+from ansible_collections.mlops.mlflow.plugins.module_utils._minikube_run import EndedError, Result, run
 
 # `image ls --format json`, `addons --registries` and the JSON of `profile` are what they are now since v1.34.
 MINIMUM_MINIKUBE = (1, 34, 0)
@@ -74,20 +73,6 @@ EXIT_CODES = {
     103: "API server is stopped or paused",
     106: "Kubernetes downgrade",
 }
-
-_KILL_GRACE_SECONDS = 5.0
-_KEPT_LINES = 400
-
-
-@dataclass(frozen=True)
-class Result:
-    """What one call printed: whole standard output, and the last lines of both streams as they came."""
-
-    argv: tuple[str, ...]
-    rc: int
-    stdout: str
-    tail: tuple[str, ...]
-    seconds: float
 
 
 @dataclass(frozen=True)
@@ -378,57 +363,19 @@ class Minikube:
     ) -> Result:
         """Run `minikube -p <profile> <arguments>` to its end; never raises for an exit code.
 
-        Raises MlopsError when the program is missing or takes longer than `timeout` seconds: its whole process
-        group is ended then, as it is when the playbook that waits for it is gone.
+        Raises MlopsError when the program is missing or takes longer than `timeout` seconds.
         """
         argv = (self.require(), "-p", self.profile, *arguments)
-        limit = timeout or self.timeout
-        started = time.monotonic()
-        with subprocess.Popen(
-            argv,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=self._environment(),
-            start_new_session=True,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-        ) as process:
-            stdout: list[str] = []
-            tail: list[str] = []
-
-            def read(stream: Iterable[str], kept: list[str] | None) -> None:
-                for line in stream:
-                    if kept is not None:
-                        kept.append(line)
-                    tail.append(line.rstrip("\r\n"))
-                    if len(tail) > 2 * _KEPT_LINES:
-                        del tail[:_KEPT_LINES]
-                    if on_line:
-                        on_line(line.rstrip("\r\n"))
-
-            assert process.stdout is not None
-            assert process.stderr is not None
-            readers = [
-                threading.Thread(target=read, args=(process.stdout, stdout), daemon=True),
-                threading.Thread(target=read, args=(process.stderr, None), daemon=True),
-            ]
-            for reader in readers:
-                reader.start()
-            reason = _await(process, started + limit)
-            for reader in readers:
-                reader.join(timeout=_KILL_GRACE_SECONDS)
-        seconds = time.monotonic() - started
-        if reason:
+        try:
+            return run(argv, environment=self._environment(), timeout=timeout or self.timeout, on_line=on_line)
+        except EndedError as ended:
             command = " ".join(("minikube", *arguments[:2]))
             raise MlopsError(
-                f"`{command}` for profile '{self.profile}' {reason.format(limit=int(limit))}. Last lines:\n"
-                + "\n".join(_readable(tail[-15:])),
+                f"`{command}` for profile '{self.profile}' {ended}. Last lines:\n"
+                + "\n".join(_readable(ended.tail[-15:])),
                 cmd=list(argv),
-                output_tail=tail[-30:],
-            )
-        return Result(argv, process.returncode, "".join(stdout), tuple(tail), seconds)
+                output_tail=list(ended.tail[-30:]),
+            ) from ended
 
     def version(self) -> str | None:
         """`v1.38.1`; None where the program is missing."""
@@ -482,33 +429,6 @@ class Minikube:
         if failures:
             raise failures[0]
         return Snapshot(answers["version"], profile, answers.get("status", ()))
-
-
-def _await(process: subprocess.Popen[str], deadline: float) -> str:
-    """Wait for the end; a reason (with `{limit}`) if the process had to be ended, else an empty text."""
-    parent = os.getppid()
-    while True:
-        remaining = deadline - time.monotonic()
-        try:
-            process.wait(timeout=max(0.0, min(1.0, remaining)))
-            return ""
-        except subprocess.TimeoutExpired:
-            if remaining <= 0:
-                reason = "did not end within {limit} seconds and was stopped; raise `timeout` if it needs longer"
-            elif os.getppid() != parent:
-                reason = "was stopped because the playbook that waited for it is gone"
-            else:
-                continue
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            try:
-                os.killpg(process.pid, number)
-                process.wait(timeout=_KILL_GRACE_SECONDS)
-                break
-            except ProcessLookupError:
-                break
-            except subprocess.TimeoutExpired:
-                continue
-        return reason
 
 
 def _readable(lines: Iterable[str]) -> list[str]:

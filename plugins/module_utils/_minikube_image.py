@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import tarfile
 import tempfile
 import time
@@ -19,17 +20,20 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import IO, Any
 
 from ansible_collections.mlops.mlflow.plugins.module_utils._difference import Difference
 from ansible_collections.mlops.mlflow.plugins.module_utils._errors import MlopsError
 from ansible_collections.mlops.mlflow.plugins.module_utils._minikube import (
     Minikube,
-    Result,
+    Node,
+    Profile,
     check_profile_name,
     explain_failure,
     load_profile,
 )
+from ansible_collections.mlops.mlflow.plugins.module_utils._minikube_nodes import UnreachableError, endpoint
+from ansible_collections.mlops.mlflow.plugins.module_utils._minikube_run import EndedError, Result, run
 
 # github.com/distribution/reference v0.6, regexp.go: domain, path components, tag. A digest cannot be built.
 _COMPONENT = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
@@ -410,12 +414,69 @@ class NodeImages:
         )
 
     def _build(self, name: str, source: Source, *, replace: bool) -> Image:
-        """Build under another name where the name is taken: only so a failed build shows, as the exit code is 0."""
+        """Build under another name where the name is taken, so that only a new image counts as success."""
         target = f"{name.rsplit(':', 1)[0]}:mlops-build-{uuid.uuid4().hex[:12]}" if replace else name
+        assert self._profile is not None
+        if self._profile.kubernetes.get("ContainerRuntime") == "docker":
+            result = self._build_in_docker(self._profile, target, source)
+        else:
+            result = self._build_by_minikube(target, source)
+        image = (self.listed() or {}).get(full_name(target))
+        if image is None or result.rc != 0:
+            raise build_failure(name, result)
+        if not replace:
+            return image
+        self._minikube.run("image", "tag", target, name)
+        self._minikube.run("image", "rm", target)
+        return self._verified(name, {image.id}, "`minikube image tag`")
+
+    def _build_in_docker(self, profile: Profile, target: str, source: Source) -> Result:
+        """Build with the docker of each node, over SSH.
+
+        What Minikube does, except that its own `image build` reads one stream after the other (`teePrefix` of
+        pkg/minikube/command/command_runner.go holds a lock): BuildKit's progress would come in one piece at the end,
+        the exit code not at all, and the build's files would stay in the node after a failure.
+        """
+        arguments = [f"--build-arg={key}={value}" for key, value in source.build_args.items()]
+        command = ["docker", "build", "--progress=plain", f"--tag={target}", *arguments]
+        script = (
+            'folder=$(mktemp -d) && trap \'rm -rf "$folder"\' EXIT && tar -xf - -C "$folder"'
+            f' && {shlex.join(command)} --file="$folder"/{shlex.quote(source.dockerfile)} "$folder"'
+        )
+        assert source.context is not None
+        with tempfile.TemporaryFile() as packed:
+            with tarfile.open(fileobj=packed, mode="w") as archive:
+                archive.add(source.context, arcname=".", filter=_anonymous)
+            for node in profile.nodes:
+                packed.seek(0)
+                result = self._run_on(profile, node, script, packed)
+                if result.rc != 0:
+                    break
+        return result
+
+    def _run_on(self, profile: Profile, node: Node, script: str, stdin: IO[bytes]) -> Result:
+        try:
+            found = endpoint(self._minikube.path, profile, node)
+        except UnreachableError as error:
+            raise MlopsError(
+                f"Node '{node.name}' cannot be reached by SSH to build an image there: {error}."
+            ) from error
+        argv = ["sh", "-c", script] if found.local else [*found.ssh_command(), script]
+        try:
+            return run(argv, timeout=self._minikube.timeout, on_line=BuildProgress(self._show), stdin=stdin)
+        except FileNotFoundError:
+            raise MlopsError("The program 'ssh' was not found. Install an OpenSSH client.") from None
+        except EndedError as ended:
+            raise MlopsError(
+                f"The build in node '{node.name}' {ended}. Last lines:\n" + "\n".join(ended.tail[-15:]),
+                output_tail=list(ended.tail[-_LINES_SHOWN:]),
+            ) from ended
+
+    def _build_by_minikube(self, target: str, source: Source) -> Result:
+        """Build with the other runtimes' builders, which Minikube knows how to set up."""
         with tempfile.TemporaryDirectory(prefix="mlops-image-") as folder:
             # Minikube packs the context into $TMPDIR and forgets to remove it (createTar of cmd/image.go).
-            minikube = self._minikube.with_environment({"TMPDIR": folder})
-            result = minikube.run(
+            result = self._minikube.with_environment({"TMPDIR": folder}).run(
                 "image",
                 "build",
                 f"--tag={target}",
@@ -425,16 +486,8 @@ class NodeImages:
                 str(source.context),
                 on_line=BuildProgress(self._show),
             )
-            packed = [path.name for path in Path(folder).glob("build.*.tar")]
-        image = (self.listed() or {}).get(full_name(target))
-        if image is None:
-            self._clean_up(packed)
-            raise build_failure(name, result)
-        if not replace:
-            return image
-        self._minikube.run("image", "tag", target, name)
-        self._minikube.run("image", "rm", target)
-        return self._verified(name, {image.id}, "`minikube image tag`")
+            self._clean_up([path.name for path in Path(folder).glob("build.*.tar")])
+        return result
 
     def _build_options(self, build_args: Mapping[str, str]) -> list[str]:
         """Build arguments the way the node's builder takes them (pkg/minikube/cruntime/*.go, `BuildImage`)."""
@@ -443,7 +496,7 @@ class NodeImages:
         return [form.format(key, value) for key, value in build_args.items()]
 
     def _clean_up(self, packed: Sequence[str]) -> None:
-        """Remove what a failed build leaves in the node: the context, which may hold secrets."""
+        """Remove what a build leaves in the node when it fails: its files, which may be secret."""
         for name in filter(_LEFT_BEHIND.match, packed):
             path = f"/var/lib/minikube/build/{name}"
             self._minikube.run("ssh", "--", f"sudo rm -rf {path} {path.removesuffix('.tar')}", timeout=60)
@@ -469,6 +522,13 @@ class NodeImages:
                 image=image.record(),
             )
         return image
+
+
+def _anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    """A file without its owner on this machine, who is nobody in the node."""
+    member.uid = member.gid = 0
+    member.uname = member.gname = ""
+    return member
 
 
 def _with_registry(tag: str) -> str:

@@ -24,6 +24,9 @@ from urllib.parse import urlsplit
 
 from ansible_collections.mlops.mlflow.plugins.module_utils._minikube import CONTAINER_DRIVERS, Node, Profile
 
+# pkg/libmachine/ssh/client.go, `baseSSHArgs`.
+SSH_OPTIONS = ("StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "IdentitiesOnly=yes", "LogLevel=ERROR")
+
 _SSH_PORT = 22
 _PROBE_SECONDS = 2.0
 _ENGINE_SECONDS = 15.0
@@ -46,6 +49,12 @@ class Endpoint:
     user: str = ""
     private_key: str = ""
     local: bool = False
+
+    def ssh_command(self) -> list[str]:
+        """The arguments that open an SSH session, as Minikube opens it: each start makes a new host key."""
+        options = [option for pair in SSH_OPTIONS for option in ("-o", pair)]
+        key = ["-i", self.private_key] if self.private_key else []
+        return ["ssh", *options, "-o", "BatchMode=yes", *key, "-p", str(self.port), f"{self.user}@{self.host}"]
 
     def record(self) -> dict[str, Any]:
         return {"host": self.host, "port": self.port, "user": self.user, "private_key": self.private_key}
