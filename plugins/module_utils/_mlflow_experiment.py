@@ -63,8 +63,8 @@ def compare(
         )
     elif location and location.rstrip("/") != actual.artifact_location.rstrip("/"):
         raise MlopsError(
-            f"The experiment {name!r} keeps its artifacts in {actual.artifact_location}, and MLflow cannot change that to "
-            f"{location}: leave artifact_location out, or make an experiment of another name"
+            f"The experiment {name!r} keeps its artifacts in {actual.artifact_location}, and MLflow cannot move them "
+            f"to {location}: leave artifact_location out, or make an experiment of another name"
         )
     else:
         difference.compare("lifecycle_stage", "deleted" if actual.deleted else "active", "active")

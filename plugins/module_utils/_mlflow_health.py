@@ -214,16 +214,18 @@ def check(parameters: Mapping[str, Any], *, read_only: bool) -> dict[str, Any]:
 
 def wait_until_healthy(plan: Plan, endpoints: Sequence[Endpoint], timeout: float, interval: float) -> None:
     """Look at the endpoints, again and again while something fails that waiting may cure, for `timeout` seconds."""
-    start = time.monotonic()
+    end = time.monotonic() + timeout
+    short_end = end
+    before = None
     while True:
-        left = timeout - (time.monotonic() - start)
         for endpoint in endpoints:
-            plan.run(endpoint, min(_REQUEST_TIMEOUT, max(1.0, left)))
-        patience = [error.patience for endpoint in endpoints for error in endpoint.failures]
-        if not patience or min(patience) == Patience.NONE:
+            plan.run(endpoint, min(_REQUEST_TIMEOUT, max(1.0, end - time.monotonic())))
+        patience = min((error.patience for endpoint in endpoints for error in endpoint.failures), default=Patience.NONE)
+        if patience == Patience.NONE:
             return
-        allowed = timeout if min(patience) == Patience.LONG else min(timeout, _SHORT)
-        left = allowed - (time.monotonic() - start)
+        if patience != before:
+            before, short_end = patience, time.monotonic() + _SHORT
+        left = (end if patience == Patience.LONG else min(end, short_end)) - time.monotonic()
         if left <= 0:
             return
         time.sleep(min(interval, left))

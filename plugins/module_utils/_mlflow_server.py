@@ -331,6 +331,10 @@ def _via(server: Server) -> str:
 
 def server_of(parameters: Mapping[str, Any]) -> Server:
     """The server that a module's common options name."""
+    if not parameters["tracking_uri"]:
+        raise MlopsError(
+            "Which tracking server? Give its address in `tracking_uri`, or in the environment as MLFLOW_TRACKING_URI"
+        )
     return Server(
         url=parameters["tracking_uri"].rstrip("/"),
         host=parameters["host"],
@@ -344,12 +348,12 @@ def access_of(parameters: Mapping[str, Any]) -> dict[str, Any]:
     return {name: parameters[name] for name in ("ca_path", "validate_certs", "username", "password")}
 
 
-def argument_spec(*, tracking_uri_required: bool = True) -> dict[str, Any]:
+def argument_spec() -> dict[str, Any]:
     """The specification of the common options (doc fragment `mlflow`), without `timeout`."""
     from ansible.module_utils.basic import env_fallback  # noqa: PLC0415  the client itself does without Ansible
 
     spec: dict[str, dict[str, Any]] = {
-        "tracking_uri": {"type": "str", "required": tracking_uri_required},
+        "tracking_uri": {"type": "str"},
         "host": {"type": "str"},
         "address": {"type": "str"},
         "ca_path": {"type": "path"},

@@ -167,7 +167,7 @@ def main() -> None:
         "host": {"type": "str"},
         "address": {"type": "str"},
     }
-    spec = argument_spec(tracking_uri_required=False) | {
+    spec = argument_spec() | {
         "endpoints": {"type": "list", "elements": "dict", "options": endpoint},
         "levels": {"type": "list", "elements": "str", "choices": list(LEVELS), "default": list(LEVELS)},
         "version": {"type": "str"},
@@ -175,9 +175,7 @@ def main() -> None:
         "timeout": {"type": "float", "default": 60},
         "interval": {"type": "float", "default": 1},
     }
-    module = AnsibleModule(
-        argument_spec=spec, required_one_of=[("endpoints", "tracking_uri")], supports_check_mode=True
-    )
+    module = AnsibleModule(argument_spec=spec, supports_check_mode=True)
     run_module(module, lambda module: check(module.params, read_only=module.check_mode))
 
 
