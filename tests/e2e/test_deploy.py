@@ -72,9 +72,11 @@ def second(sandbox: Sandbox, playbook: PlaybookRunner, deployed: Deployment) -> 
 
 def test_all_objects_are_labelled(sandbox: Sandbox, second: Deployment, deployed: Deployment) -> None:
     labels = LABELS | {"app.kubernetes.io/instance": "second", "app.kubernetes.io/name": "mlflow"}
-    found = sandbox.objects(NAMESPACED, "-n", NAMESPACE)
+    found = sandbox.objects(NAMESPACED, "-n", NAMESPACE, "--show-managed-fields")
     found = [item for item in found if item["metadata"]["name"] != "kube-root-ca.crt"]
-    found += sandbox.objects("namespace,persistentvolume", "-l", "app.kubernetes.io/instance=second")
+    found += sandbox.objects(
+        "namespace,persistentvolume", "-l", "app.kubernetes.io/instance=second", "--show-managed-fields"
+    )
     kinds = {item["kind"] for item in found}
     assert kinds >= {
         *("Namespace", "PersistentVolume", "PersistentVolumeClaim"),
