@@ -1,0 +1,5 @@
+module sandbox
+
+go 1.26
+
+require github.com/versity/versitygw v1.8.0
