@@ -23,7 +23,7 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """The task's result, by Ansible's contract for action plugins."""
         result: dict[str, Any] = super().run(tmp, task_vars)
-        _, parameters = self.validate_argument_spec(node.ARGUMENT_SPEC)
+        parameters = self.validate_argument_spec(node.ARGUMENT_SPEC)[1]
         try:
             result |= self._keep(node.parse_wanted(parameters))
         except MlopsError as error:
