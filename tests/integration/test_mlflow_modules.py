@@ -1,0 +1,358 @@
+# Copyright (c) 2026 mlops.mlflow contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The mlflow_* modules against a real MLflow server on localhost; the real `mlflow` package says what they did."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from ansible_collections.mlops.mlflow.plugins.module_utils import _mlflow_health as health
+from ansible_collections.mlops.mlflow.plugins.module_utils._errors import MlopsError
+from ansible_collections.mlops.mlflow.plugins.module_utils._mlflow_client import Client
+from ansible_collections.mlops.mlflow.plugins.module_utils._mlflow_server import Server
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+BIN = Path(sys.executable).parent
+
+
+@dataclass(frozen=True)
+class Running:
+    """A tracking server, and the real client of it."""
+
+    url: str
+    port: int
+    directory: Path
+    real: MlflowClient
+
+    @property
+    def version(self) -> str:
+        """The version of the installed package, which is the server's."""
+        import mlflow  # noqa: PLC0415
+
+        return str(mlflow.__version__)
+
+    def rows(self) -> list[str]:
+        """Everything that is in its database."""
+        with contextlib.closing(sqlite3.connect(f"file:{self.directory}/mlflow.db?mode=ro", uri=True)) as database:
+            return list(database.iterdump())
+
+    def files(self) -> list[Path]:
+        return [path for path in (self.directory / "artifacts").rglob("*") if path.is_file()]
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def start_server(directory: Path, port: int) -> subprocess.Popen[bytes]:
+    (directory / "artifacts").mkdir(exist_ok=True)
+    with (directory / "server.log").open("ab") as log:
+        return subprocess.Popen(
+            [
+                *(str(BIN / "mlflow"), "server", "--port", str(port), "--workers", "1"),
+                *("--backend-store-uri", f"sqlite:///{directory}/mlflow.db"),
+                *("--artifacts-destination", f"{directory}/artifacts"),
+                *("--allowed-hosts", f"127.0.0.1:{port},mlflow.local,mlflow.local:*"),
+            ],
+            env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    directory = tmp_path_factory.mktemp("mlflow")
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    process = start_server(directory, port)
+    try:
+        from mlflow import MlflowClient  # noqa: PLC0415  1.7 s, while the server starts
+
+        health.check(options(url, levels=["process"], timeout=120, interval=0.2), read_only=True)
+        yield Running(url, port, directory, MlflowClient(url))
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # it holds nothing that has to be kept
+        process.wait(20)
+
+
+def options(url: str, **changes: Any) -> dict[str, Any]:
+    return {
+        "tracking_uri": url,
+        **dict.fromkeys(["host", "address", "ca_path", "username", "password", "endpoints", "version"]),
+        "validate_certs": True,
+        "levels": list(health.LEVELS),
+        "artifact_size": 100_000,
+        "timeout": 0,
+        "interval": 0.2,
+    } | changes
+
+
+def ansible(module: str, arguments: dict[str, Any], *flags: str) -> tuple[bool, dict[str, Any]]:
+    """Whether a module succeeded under the real `ansible` command, and its result."""
+    done = subprocess.run(
+        [
+            *(str(BIN / "ansible"), "localhost", "-i", "localhost,", *flags),
+            *("-m", f"mlops.mlflow.{module}", "-a", json.dumps(arguments)),
+        ],
+        env=os.environ | {"ANSIBLE_CALLBACK_RESULT_FORMAT": "json", "ANSIBLE_NOCOLOR": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    start = done.stdout.index("=> {") + 3
+    result: dict[str, Any] = json.JSONDecoder().raw_decode(done.stdout[start:])[0]
+    return done.returncode == 0, result
+
+
+def visible(server: Running) -> tuple[list[str], list[str]]:
+    """Names of what the web UI lists of ours."""
+    experiments = [item.name for item in server.real.search_experiments() if item.name.startswith("mlops")]
+    return experiments, [item.name for item in server.real.search_registered_models()]
+
+
+def test_health_through_two_addresses_leaves_nothing_behind(server: Running) -> None:
+    endpoints = [
+        {"name": "service", "url": server.url},
+        {"name": "ingress", "url": f"http://mlflow.local:{server.port}/", "address": "127.0.0.1"},
+    ]
+    for _ in range(2):
+        good, result = ansible("mlflow_health", {"endpoints": endpoints, "version": server.version})
+        assert good, result
+        assert (result["changed"], result["healthy"], result["version"]) == (False, True, server.version)
+        checks = [check for endpoint in result["endpoints"] for check in endpoint["checks"]]
+        assert [check["level"] for check in checks] == list(health.LEVELS) * 2
+        assert all(check["status"] == "ok" and check["latency_ms"] > 0 for check in checks)
+        assert len(result["table"]) == 11
+        assert visible(server) == ([], [])
+        assert server.files() == []
+    from mlflow.entities import ViewType  # noqa: PLC0415
+
+    deleted = server.real.search_experiments(view_type=ViewType.DELETED_ONLY)
+    assert [item.name for item in deleted] == [health.EXPERIMENT]
+    assert server.real.search_runs([deleted[0].experiment_id], run_view_type=ViewType.ALL) == []
+
+
+def test_checks_at_the_same_time_do_not_disturb_one_another(server: Running) -> None:
+    def check(_: int) -> dict[str, Any]:
+        return health.check(options(server.url, timeout=20), read_only=False)
+
+    with ThreadPoolExecutor(6) as pool:
+        results = list(pool.map(check, range(12)))
+    assert all(result["healthy"] for result in results)
+    assert visible(server) == ([], [])
+    assert server.files() == []
+    before = len(server.rows())
+    check(0)
+    assert len(server.rows()) == before
+
+
+def test_check_mode_only_reads(server: Running) -> None:
+    before = server.rows()
+    good, result = ansible("mlflow_health", {"tracking_uri": server.url}, "--check")
+    assert good
+    assert [check["status"] for check in result["endpoints"][0]["checks"]] == ["ok", "ok", "ok", "skipped", "ok"]
+    assert server.rows() == before
+
+
+def test_a_check_that_was_killed_is_cleaned_up_after(server: Running) -> None:
+    old = f"health-{int(time.time()) - 4000}-{'a' * 16}"
+    with Client(Server(server.url)) as client:
+        reserved = client.experiment(health.EXPERIMENT)
+        assert reserved
+        client.restore_experiment(reserved.id)
+        client.create_model(f"mlops.mlflow.{old}")
+        client.upload(f"{reserved.id}/{old}", b"left")
+        assert client.artifacts(reserved.id) == [old]
+    assert visible(server) == ([health.EXPERIMENT], [f"mlops.mlflow.{old}"])
+    health.check(options(server.url), read_only=False)
+    assert visible(server) == ([], [])
+    assert server.files() == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"host": "evil.example"}, r"\(database\).*does not allow the Host header 'evil.example'.*'evil.example:\*'"),
+        ({"version": "2.22.0"}, r"\(version\).*not 2.22.0"),
+    ],
+)
+def test_a_wrong_setting_is_told_long_before_the_timeout(
+    server: Running, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], expected: str
+) -> None:
+    monkeypatch.setattr(health, "_SHORT", 0.5)
+    start = time.monotonic()
+    with pytest.raises(MlopsError, match=expected):
+        health.check(options(server.url, timeout=60, **changes), read_only=False)
+    assert time.monotonic() - start < 5
+
+
+def test_a_failure_under_ansible_carries_the_table_and_the_advice(server: Running) -> None:
+    port = free_port()
+    endpoints = [{"name": "ok", "url": server.url}, {"name": "bad", "url": f"http://127.0.0.1:{port}"}]
+    good, result = ansible("mlflow_health", {"endpoints": endpoints, "timeout": 1, "interval": 0.5})
+    assert not good
+    assert f"(process): No answer from MLflow at http://127.0.0.1:{port}: nothing listens" in result["msg"]
+    assert [endpoint["healthy"] for endpoint in result["endpoints"]] == [True, False]
+    assert [line.split()[3] for line in result["table"][6:]] == ["failed", *["skipped"] * 4]
+
+
+def test_a_server_that_is_restarted_is_waited_for(server: Running, tmp_path: Path) -> None:
+    """Its port is taken over by a proxy that says 503 for a second, then passes bytes on."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        ready = time.monotonic() + 1
+
+        def pass_on() -> None:
+            while True:
+                try:
+                    connection, _ = listener.accept()
+                except OSError:
+                    return
+                if time.monotonic() < ready:
+                    connection.recv(65536)
+                    connection.sendall(b"HTTP/1.1 503 no\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+                    connection.close()
+                    continue
+                upstream = socket.create_connection(("127.0.0.1", server.port))
+                for source, target in ((connection, upstream), (upstream, connection)):
+                    threading.Thread(target=pump, args=(source, target), daemon=True).start()
+
+        def pump(source: socket.socket, target: socket.socket) -> None:
+            with contextlib.suppress(OSError):
+                while data := source.recv(65536):
+                    target.sendall(data)
+                target.shutdown(socket.SHUT_WR)
+
+        threading.Thread(target=pass_on, daemon=True).start()
+        url = f"http://mlflow.local:{listener.getsockname()[1]}"
+        result = health.check(options(url, address="127.0.0.1", timeout=20), read_only=False)
+    assert result["healthy"]
+
+
+EXPERIMENT_PLAY = """
+- hosts: localhost
+  gather_facts: false
+  module_defaults:
+    group/mlops.mlflow.mlflow:
+      tracking_uri: "{{ url }}"
+  tasks:
+    - mlops.mlflow.mlflow_experiment: {name: &name "Anomaly Detection", tags: &tags {team: research, level: 3}}
+      check_mode: true
+      register: foreseen
+    - mlops.mlflow.mlflow_experiment: {name: *name, tags: *tags}
+      register: made
+    - mlops.mlflow.mlflow_experiment: {name: *name, tags: *tags}
+      register: again
+    - mlops.mlflow.mlflow_experiment: {name: *name, tags: {level: null, owner: ada}}
+      register: tagged
+    - mlops.mlflow.mlflow_experiment: {name: *name, state: absent}
+      register: deleted
+    - mlops.mlflow.mlflow_experiment: {name: *name, state: absent}
+      register: deleted_again
+    - mlops.mlflow.mlflow_experiment: {name: *name}
+      register: refused
+      ignore_errors: true
+    - mlops.mlflow.mlflow_experiment: {name: *name, state: restored, tags: {owner: bob}}
+      register: restored
+    - mlops.mlflow.mlflow_experiment: {name: *name, state: restored}
+      register: restored_again
+    - mlops.mlflow.mlflow_info:
+      register: info
+    - ansible.builtin.copy:
+        dest: "{{ out }}"
+        content: "{{ dict(query('vars', *names) | zip(names) | map('reverse')) | to_json }}"
+      vars:
+        names: [foreseen, made, again, tagged, deleted, deleted_again, refused, restored, restored_again, info]
+"""
+
+
+def test_the_life_of_an_experiment(server: Running, tmp_path: Path) -> None:
+    play, out = tmp_path / "play.yml", tmp_path / "out.json"
+    play.write_text(EXPERIMENT_PLAY)
+    extra = {"url": server.url, "out": str(out), "ansible_python_interpreter": sys.executable}
+    done = subprocess.run(
+        [str(BIN / "ansible-playbook"), "-i", "localhost,", "-c", "local", "-e", json.dumps(extra), str(play)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    results = json.loads(out.read_text())
+    changed = [name for name, result in results.items() if result["changed"]]
+    assert changed == ["foreseen", "made", "tagged", "deleted", "restored"]
+    assert results["foreseen"]["diff"] == results["made"]["diff"]
+    assert results["foreseen"]["experiment"] is None
+    assert results["made"]["diff"]["after"] == {"lifecycle_stage": "active", "tags": {"team": "research", "level": "3"}}
+    assert results["deleted"]["experiment"]["lifecycle_stage"] == "deleted"
+    assert "state=restored" in results["refused"]["msg"]
+    real = server.real.get_experiment_by_name("Anomaly Detection")
+    assert real is not None
+    assert results["restored"]["experiment"] == {
+        "id": real.experiment_id,
+        "name": real.name,
+        "artifact_location": real.artifact_location,
+        "lifecycle_stage": real.lifecycle_stage,
+        "tags": real.tags,
+        "creation_time": real.creation_time,
+        "last_update_time": real.last_update_time,
+    }
+    assert real.tags == {"team": "research", "owner": "bob"}
+    info = results["info"]
+    assert info["version"] == server.version
+    assert {item["name"] for item in info["experiments"]} == {"Default", "Anomaly Detection"}
+    assert info["server"]["store_type"] == "SqlStore"
+
+
+def test_info_lists_what_the_real_client_lists(server: Running) -> None:
+    server.real.create_registered_model("detector", tags={"a": "b"}, description="x")
+    for number in range(3):
+        server.real.create_experiment(f"more {number}")
+    _, result = ansible("mlflow_info", {"tracking_uri": server.url, "view": "all", "limit": 4})
+    assert result["counts"] == {"experiments": 4, "registered_models": 1}
+    assert result["truncated"] == ["experiments"]
+    assert result["registered_models"][0]["name"] == "detector"
+    server.real.delete_registered_model("detector")
+
+
+def test_a_real_run_is_what_the_thin_client_sees(server: Running, tmp_path: Path) -> None:
+    """The paths of the artifact API are those that the real package's uploads end in."""
+    file = tmp_path / "a b.bin"
+    file.write_bytes(bytes(range(256)))
+    experiment = server.real.create_experiment("with a run")
+    run = server.real.create_run(experiment)
+    server.real.log_artifact(run.info.run_id, str(file))
+    with Client(Server(server.url)) as client:
+        path = f"{experiment}/{run.info.run_id}/artifacts"
+        assert client.artifacts(path) == ["a b.bin"]
+        assert client.download(f"{path}/a b.bin") == file.read_bytes()
+        client.delete_artifact(f"{path}/a b.bin")
+    assert server.real.list_artifacts(run.info.run_id) == []
+
+
+def test_an_experiment_somewhere_else_is_refused(server: Running) -> None:
+    arguments = {"tracking_uri": server.url, "name": "Default", "artifact_location": "s3://bucket/x"}
+    good, result = ansible("mlflow_experiment", arguments)
+    assert not good
+    assert "MLflow cannot move them to s3://bucket/x" in result["msg"]
