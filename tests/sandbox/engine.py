@@ -57,7 +57,7 @@ class Docker:
         """Whether an engine is there. A client that is not Docker's says nothing of a server's version."""
         try:
             argv = [self.program, "version", "--format", "{{.Server.Version}}"]
-            done = subprocess.run(argv, capture_output=True, text=True, timeout=20)
+            done = subprocess.run(argv, check=False, capture_output=True, text=True, timeout=20)
         except (OSError, subprocess.TimeoutExpired):
             return False
         return done.returncode == 0 and done.stdout[:1].isdigit()
@@ -70,7 +70,9 @@ class Docker:
 
     def run(self, *argv: str, stdin: IO[bytes] | None = None) -> str:
         """The output of a docker command. Raises SandboxError with what it said if it fails."""
-        done = subprocess.run([self.program, *argv], stdin=stdin or subprocess.DEVNULL, capture_output=True)
+        done = subprocess.run(
+            [self.program, *argv], stdin=stdin or subprocess.DEVNULL, check=False, capture_output=True
+        )
         if done.returncode:
             raise SandboxError(f"docker {argv[0]} failed: {done.stderr.decode(errors='replace').strip()}")
         return done.stdout.decode().strip()
@@ -88,12 +90,12 @@ class Docker:
 
     def discard(self, image: str) -> None:
         """Removes an image unless a container still uses it."""
-        subprocess.run([self.program, "rmi", image], capture_output=True)
+        subprocess.run([self.program, "rmi", image], check=False, capture_output=True)
 
     def forget(self, name: str) -> None:
         """Removes a container and the volume of the same name, if they are there."""
         for argv in (["rm", "--force", "--volumes", name], ["volume", "rm", "--force", name]):
-            subprocess.run([self.program, *argv], capture_output=True)
+            subprocess.run([self.program, *argv], check=False, capture_output=True)
 
     def ours(self) -> int | None:
         """The process id of an engine that was started here."""

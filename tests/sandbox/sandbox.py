@@ -75,7 +75,9 @@ class Sandbox:
             for profile in sorted((self.home / ".minikube" / "profiles").glob("*/config.json")):
                 name = profile.parent.name
                 say(f"stopping {name}")
-                done = subprocess.run([minikube, "stop", "-p", name], env=environment, capture_output=True, text=True)
+                done = subprocess.run(
+                    [minikube, "stop", "-p", name], env=environment, check=False, capture_output=True, text=True
+                )
                 if done.returncode:
                     say(f"minikube stop -p {name} exited {done.returncode}: {(done.stderr or done.stdout).strip()}")
         with locked(self.cache / "sandbox" / "lock"):
@@ -103,7 +105,9 @@ def missing(packages: Iterable[str]) -> list[str]:
     wanted = sorted(set(packages))
     if not wanted:
         return []
-    done = subprocess.run(["dpkg-query", "-W", "-f=${Package} ${Status}\n", *wanted], capture_output=True, text=True)
+    done = subprocess.run(
+        ["dpkg-query", "-W", "-f=${Package} ${Status}\n", *wanted], check=False, capture_output=True, text=True
+    )
     installed = {line.split()[0] for line in done.stdout.splitlines() if line.endswith(" ok installed")}
     return [package for package in wanted if package not in installed]
 
@@ -120,7 +124,7 @@ def install(packages: Iterable[str]) -> None:
     say(f"installing Debian packages: {' '.join(needed)}")
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     for argv in (["update"], ["install", "--yes", "--no-install-recommends", *needed]):
-        done = subprocess.run(["apt-get", "-qq", *argv], env=environment, capture_output=True, text=True)
+        done = subprocess.run(["apt-get", "-qq", *argv], env=environment, check=False, capture_output=True, text=True)
         # `update` warns and fails where one of several sources is out of reach; what matters is what `install` finds
         if done.returncode and argv[0] == "install":
             raise SandboxError(f"apt-get {' '.join(argv)} failed:\n{(done.stderr or done.stdout).strip()}")

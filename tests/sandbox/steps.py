@@ -190,6 +190,9 @@ class Build:
         self.pending = [step for step in steps if not self.results[step.name].exists()]
         self.fetched = {step.name: threading.Event() for step in self.pending}
         self.made = {step.name: threading.Event() for step in self.pending}
+        for step in self.pending:
+            if not step.fetch:
+                self.fetched[step.name].set()
         self.processes = Processes()
         self.errors: list[SandboxError] = []
 
@@ -233,7 +236,7 @@ class Build:
         for step in self.pending:
             if step.fetch:
                 self._task(step, "fetching", step.fetch)
-            self.fetched[step.name].set()
+                self.fetched[step.name].set()
             # what is built from others' results comes after every download
             if step.aside and not step.needs:
                 self._make(step)
