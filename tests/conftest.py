@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,8 +21,7 @@ def sandbox() -> Sandbox:
 @pytest.fixture(scope="session")
 def playbook(sandbox: Sandbox) -> PlaybookRunner:
     logs = BUILD / "test-logs"
-    shutil.rmtree(logs, ignore_errors=True)
-    logs.mkdir(parents=True)
+    logs.mkdir(parents=True, exist_ok=True)
     return PlaybookRunner(sandbox, logs)
 
 

@@ -156,7 +156,7 @@ class PlaybookRunner:
         command += ["-e", json.dumps(variables)] if variables else []
         command += ["--check", "--diff"] if check else []
         begin = time.monotonic()
-        with log.open("w") as stream:
+        with log.open("w+") as stream:
             process = subprocess.Popen(
                 command,
                 cwd=REPOSITORY,
@@ -174,7 +174,9 @@ class PlaybookRunner:
                 if process.poll() is None:
                     os.killpg(process.pid, signal.SIGKILL)
                     process.wait()
-        play = Play(" ".join(command), process.returncode, log.read_text(), log, time.monotonic() - begin)
+            stream.seek(0)
+            output = stream.read()
+        play = Play(" ".join(command), process.returncode, output, log, time.monotonic() - begin)
         assert rc is None or play.rc == rc, play.tail
         return play
 
