@@ -52,9 +52,11 @@ options:
 """
 
 EXAMPLES = r"""
+---
 # inventory/minikube/nodes.minikube.yml
 plugin: mlops.mlflow.minikube
 
+---
 # inventory/team/team.minikube.yml
 plugin: mlops.mlflow.minikube
 profile: team
