@@ -43,7 +43,7 @@ CONTAINER_DRIVERS = ("docker", "podman")
 
 # pkg/minikube/config/profile.go: `ProfileNameValid` (a label of two characters or more, dots between labels).
 _LABEL = r"[a-zA-Z0-9]([a-zA-Z0-9\-]*[a-zA-Z0-9])?"
-_PROFILE_NAME = re.compile(rf"^{_LABEL}(\.{_LABEL})*$")
+_PROFILE_NAME = re.compile(rf"{_LABEL}(\.{_LABEL})*")
 _RESERVED_NAMES = ("start", "stop", "status", "delete", "config", "open", "profile", "addons", "cache", "logs")
 # pkg/minikube/driver/driver.go, `IndexFromMachineName`: a last part like this is taken for a node's number.
 _NODE_LIKE = re.compile(r"(^|-)m[0-9]+$")
@@ -147,7 +147,7 @@ def parse_version(text: str) -> tuple[int, ...] | None:
 
 def check_profile_name(profile: str, *, new: bool) -> None:
     """Refuse names that Minikube refuses, and, for a profile yet to be made, those that it stumbles over."""
-    if not _PROFILE_NAME.match(profile) or len(profile) < 2:
+    if not _PROFILE_NAME.fullmatch(profile) or len(profile) < 2:
         raise MlopsError(
             f"'{profile}' cannot be the name of a Minikube profile: use two or more letters, digits and dashes,"
             " beginning and ending with a letter or digit."

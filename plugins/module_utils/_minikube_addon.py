@@ -31,7 +31,7 @@ _KINDS = "deployments,daemonsets,replicationcontrollers"
 _ADDON_LABEL = "kubernetes.io/minikube-addons"
 # Addons whose workloads carry labels of their own instead of Minikube's (deploy/addons/*).
 _SELECTORS = {"ingress": ("ingress-nginx", "app.kubernetes.io/name=ingress-nginx")}
-_NAME = re.compile(r"^[a-z0-9][a-z0-9-]*$")
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 _INTERVAL_SECONDS = 2.0
 
 
@@ -102,10 +102,10 @@ class Wanted:
 
     def check(self) -> None:
         """Refuse names that cannot be one, before anything is called."""
-        if not _NAME.match(self.name):
+        if not _NAME.fullmatch(self.name):
             raise MlopsError(f"'{self.name}' is not the name of an addon.")
         for key, value in [*self.images.items(), *self.registries.items()]:
-            if not re.match(r"^\w+$", key) or not value or "," in value or "=" in value:
+            if not re.fullmatch(r"\w+", key, re.ASCII) or not value or "," in value or "=" in value:
                 raise MlopsError(f"'{key}: {value}' is not an image or registry of an addon.")
 
     def arguments(self) -> list[str]:

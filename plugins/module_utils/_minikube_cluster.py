@@ -42,7 +42,7 @@ from ansible_collections.mlops.mlflow.plugins.module_utils._minikube_nodes impor
 CONTAINER_RUNTIMES = {"docker": "docker", "containerd": "containerd", "cri-o": "crio", "crio": "crio"}
 _NO_LIMIT = "no-limit"
 _NOT_COMPARABLE = ("max", "stable", "latest", "newest")  # Depend on the machine or the program, not on the profile.
-_SIZE = re.compile(r"^(\d+(?:\.\d+)?) ?([kmgtp])?(?:i?b)?$")
+_SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([kmgtp])?(?:i?b)?")
 _SIZE_MIB = {"": 1 / 1024**2, "k": 1 / 1024, "m": 1.0, "g": 1024.0, "t": 1024.0**2, "p": 1024.0**3}
 
 # Flags of `start` and where the profile keeps their value. Fixed ones are given to the node when it is made and
@@ -88,7 +88,7 @@ _OWN_FLAGS = (
     "download-only",
     "delete-on-failure",
 )
-_FLAG_NAME = re.compile(r"^[a-z][a-z0-9-]*$")
+_FLAG_NAME = re.compile(r"[a-z][a-z0-9-]*")
 
 
 def size_in_mib(value: str | int) -> int:
@@ -97,7 +97,7 @@ def size_in_mib(value: str | int) -> int:
     A bare number is MiB, units are binary. Raises MlopsError for anything else.
     """
     text = str(value).strip().lower()
-    match = _SIZE.match(text)
+    match = _SIZE.fullmatch(text)
     if match is None:
         raise MlopsError(f"'{value}' is not a size: give MiB as a number (4096) or a number with a unit (4g, 4096mb).")
     number, unit = match.groups()
@@ -134,7 +134,7 @@ class Wanted:
             raise MlopsError(
                 f"Minikube has no container runtime '{self.container_runtime}': use docker, containerd or cri-o."
             )
-        if self.cpus is not None and self.cpus not in ("max", _NO_LIMIT) and not re.match(r"^[1-9]\d*$", self.cpus):
+        if self.cpus is not None and self.cpus not in ("max", _NO_LIMIT) and not re.fullmatch(r"[1-9]\d*", self.cpus):
             raise MlopsError(f"'{self.cpus}' is not a number of CPUs: give a whole number, max or no-limit.")
         for size in (self.memory, self.disk_size):
             if size is not None and size not in ("max", _NO_LIMIT):
@@ -142,7 +142,7 @@ class Wanted:
         if self.nodes is not None and self.nodes < 1:
             raise MlopsError(f"A cluster needs at least one node, not {self.nodes}.")
         for flag in self.start_options:
-            if not _FLAG_NAME.match(flag):
+            if not _FLAG_NAME.fullmatch(flag):
                 raise MlopsError(f"'{flag}' is not a flag of `minikube start`: give its long name without dashes.")
             if flag in _OWN_FLAGS:
                 raise MlopsError(f"`start_options` must not have '{flag}': the module sets it or has an option for it.")
@@ -261,7 +261,10 @@ def refuse_fixed(profile: Profile, difference: Difference) -> None:
 
 @dataclass
 class Steps:
-    """Follows the events of a start: the steps for the result, lines for people, warnings that matter."""
+    """Follows the events of a start: the steps for the result, lines for people, warnings that matter.
+
+    Error events are left to explain_failure(): with --force, Minikube reports some and goes on.
+    """
 
     show: Callable[[str], None]
     steps: list[dict[str, Any]] = field(default_factory=list)
@@ -280,8 +283,6 @@ class Steps:
             self._download(event)
         elif event.kind == "warning":
             self.warnings.append(event.message)
-        elif event.kind == "error":
-            self.show(f"Error: {event.message}")
 
     def _step(self, event: Event) -> None:
         number, total = event.data.get("currentstep", ""), event.data.get("totalsteps", "")
@@ -491,8 +492,8 @@ class _Change:
         """Call Minikube, then look again at what there is."""
 
         def show_line(line: str) -> None:
-            if line.strip():
-                self.show(line.strip())
+            if text := line.strip().removeprefix("* "):  # Minikube's bullet where it does without emoji.
+                self.show(text)
 
         self.outcome.actions.append(arguments[0])
         result = self.minikube.run(*arguments, on_line=follow or show_line)

@@ -39,7 +39,7 @@ from ansible_collections.mlops.mlflow.plugins.module_utils._minikube_run import 
 _COMPONENT = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
 _DOMAIN = r"(?:[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?)(?:\.[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?)*(?::[0-9]+)?"
 _REFERENCE = re.compile(
-    rf"^(?:(?P<domain>{_DOMAIN})/)?(?P<path>{_COMPONENT}(?:/{_COMPONENT})*):(?P<tag>[\w][\w.-]{{0,127}})$", re.ASCII
+    rf"(?:(?P<domain>{_DOMAIN})/)?(?P<path>{_COMPONENT}(?:/{_COMPONENT})*):(?P<tag>[\w][\w.-]{{0,127}})", re.ASCII
 )
 _NAME_LENGTH = 255
 
@@ -47,12 +47,12 @@ _LINES_SHOWN = 30
 _QUIET_SECONDS = 5.0
 _STEP = re.compile(r"^(?:#\d+ (?P<buildkit>\[[^\]]*\d+/\d+\] .+)|(?P<classic>Step \d+/\d+ : .+))$")
 _OUTPUT = re.compile(r"^#\d+ \d+\.\d+ (?P<text>.+)$")
-_LEFT_BEHIND = re.compile(r"^build\.\d+\.tar$")
+_LEFT_BEHIND = re.compile(r"build\.\d+\.tar")
 
 
 def full_name(name: str) -> str:
     """`mlflow:1` as `docker.io/library/mlflow:1`, the form that `image ls` has. Raises MlopsError for a bad name."""
-    match = _REFERENCE.match(name)
+    match = _REFERENCE.fullmatch(name)
     if match is None or len(name) > _NAME_LENGTH + 129:
         raise MlopsError(
             f"'{name}' is not an image name with a tag: give [registry/]name:tag; the name in lower case, the tag of"
@@ -306,7 +306,7 @@ class Source:
             if not (self.context / self.dockerfile).is_file():
                 raise MlopsError(f"There is no file '{self.dockerfile}' in the build's folder.")
         for key in self.build_args:
-            if not re.match(r"^\w+$", key, re.ASCII):
+            if not re.fullmatch(r"\w+", key, re.ASCII):
                 raise MlopsError(f"'{key}' is not the name of a build argument.")
 
 
@@ -497,7 +497,7 @@ class NodeImages:
 
     def _clean_up(self, packed: Sequence[str]) -> None:
         """Remove what a build leaves in the node when it fails: its files, which may be secret."""
-        for name in filter(_LEFT_BEHIND.match, packed):
+        for name in filter(_LEFT_BEHIND.fullmatch, packed):
             path = f"/var/lib/minikube/build/{name}"
             self._minikube.run("ssh", "--", f"sudo rm -rf {path} {path.removesuffix('.tar')}", timeout=60)
 

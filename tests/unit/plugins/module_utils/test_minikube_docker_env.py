@@ -20,7 +20,7 @@ def test_only_what_a_docker_client_reads_is_returned(tmp_path: Path) -> None:
     answer = '{"DOCKER_HOST":"tcp://192.168.49.2:2376","DOCKER_TLS_VERIFY":"1","MINIKUBE_ACTIVE_DOCKERD":"mlflow","SSH_AUTH_SOCK":""}'
     found = minikube(tmp_path, f"echo '{answer}'").docker_environment()
     assert found == {"DOCKER_HOST": "tcp://192.168.49.2:2376", "DOCKER_TLS_VERIFY": "1"}
-    assert (tmp_path / "arguments").read_text() == "docker-env --shell none --output json -p mlflow\n"
+    assert (tmp_path / "arguments").read_text() == "-p mlflow docker-env --shell none --output json\n"
 
 
 def test_another_container_runtime_is_an_error_with_minikubes_words(tmp_path: Path) -> None:
