@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import io
 import os
@@ -10,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -367,7 +369,7 @@ def preload_step(docker: Docker) -> Step:
 
     def make(work: Work) -> None:
         docker.start()
-        import_image(docker, NODE_IMAGE, work.needs["node-rootfs"])
+        import_node_image(docker, work.needs["node-rootfs"])
         node = "sandbox-preload"
         inside = ["exec", "-i", node]
         docker.forget(node)
@@ -384,13 +386,13 @@ def preload_step(docker: Docker) -> Step:
                 work.run([docker.program, *inside, "bash", "-c", command], stdin=archive)
         for image in CLUSTER_IMAGES:
             context = work.out / "context.tar"
-            context.write_bytes(b"")
-            with tarfile.open(context, "w") as tar:
-                tar.add(work.needs[image.step] / image.program, image.program, filter=_root_owned)
-                text = f"FROM {image.base}\nCOPY {image.program} {image.target}\n{image.dockerfile}\n".encode()
+            text = f"FROM {image.base}\nCOPY {image.program} {image.target}\n{image.dockerfile}\n".encode()
+            # Docker recognizes an archive by its first 512 bytes: an extended header must not come first
+            with tarfile.open(context, "w", format=tarfile.GNU_FORMAT) as tar:
                 entry = tarfile.TarInfo("Dockerfile")
                 entry.size = len(text)
                 tar.addfile(entry, io.BytesIO(text))
+                tar.add(work.needs[image.step] / image.program, image.program, filter=_root_owned)
             with context.open("rb") as file:
                 build = ["env", "DOCKER_BUILDKIT=0", "docker", "build", "--quiet", "--tag", image.name, "-"]
                 work.run([docker.program, *inside, *build], stdin=file)
@@ -417,7 +419,7 @@ def preload_step(docker: Docker) -> Step:
     )
 
 
-NODE_CHANGES = (
+NODE_CONFIGURATION = (
     "ENV container=docker",
     "STOPSIGNAL SIGRTMIN+3",
     "EXPOSE 22",
@@ -437,18 +439,22 @@ def _quote(word: str) -> str:
     return "'" + word.replace("'", "'\\''") + "'"
 
 
-def import_image(docker: Docker, name: str, rootfs: Path) -> None:
+def import_node_image(docker: Docker, rootfs: Path) -> None:
     """Gives the host's engine the node image, unless it has the one made from this very file system."""
     label = "mlops.mlflow.sandbox"
-    if docker.label(name, label) == rootfs.name:
+    key = hashlib.sha256(repr((rootfs.name, NODE_CONFIGURATION)).encode()).hexdigest()[:16]
+    if docker.label(NODE_IMAGE, label) == key:
         return
-    say(f"putting {name} into the container engine")
-    old = docker.image_id(name)
-    changes = [f"--change={change}" for change in (*NODE_CHANGES, f"LABEL {label}={rootfs.name}")]
+    say(f"putting {NODE_IMAGE} into the container engine")
+    old = docker.image_id(NODE_IMAGE)
     with subprocess.Popen(["lz4", "-dc", rootfs / "rootfs.tar.lz4"], stdout=subprocess.PIPE) as unpacked:
-        docker.run("import", *changes, "-", name, stdin=unpacked.stdout)
+        base = docker.run("import", "-", stdin=unpacked.stdout)
     if unpacked.returncode:
         raise SandboxError(f"{rootfs}/rootfs.tar.lz4 cannot be read: remove {rootfs} and build again")
+    with tempfile.TemporaryFile() as dockerfile:
+        dockerfile.write("\n".join([f"FROM {base}", *NODE_CONFIGURATION, f"LABEL {label}={key}"]).encode())
+        dockerfile.seek(0)
+        docker.run("build", "--quiet", f"--tag={NODE_IMAGE}", "-", stdin=dockerfile)
     if old:
         docker.discard(old)
 

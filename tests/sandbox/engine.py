@@ -70,12 +70,18 @@ class Docker:
 
     def run(self, *argv: str, stdin: IO[bytes] | None = None) -> str:
         """The output of a docker command. Raises SandboxError with what it said if it fails."""
-        done = subprocess.run(
-            [self.program, *argv], stdin=stdin or subprocess.DEVNULL, check=False, capture_output=True
+        # the old builder: the new one is a plugin that may not be there
+        environment = {**os.environ, "DOCKER_BUILDKIT": "0"}
+        process = subprocess.run(
+            [self.program, *argv],
+            env=environment,
+            check=False,
+            stdin=stdin or subprocess.DEVNULL,
+            capture_output=True,
         )
-        if done.returncode:
-            raise SandboxError(f"docker {argv[0]} failed: {done.stderr.decode(errors='replace').strip()}")
-        return done.stdout.decode().strip()
+        if process.returncode:
+            raise SandboxError(f"docker {argv[0]} failed: {process.stderr.decode(errors='replace').strip()}")
+        return process.stdout.decode().strip()
 
     def label(self, image: str, name: str) -> str:
         """The value of an image's label; empty where there is no such image or label."""

@@ -21,7 +21,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from components import KUBERNETES, NODE_IMAGE, PRELOAD, all_steps, import_image
+from components import KUBERNETES, PRELOAD, all_steps, import_node_image
 from engine import Docker
 from steps import Build, SandboxError, closure, duration, locked, say
 
@@ -45,7 +45,7 @@ class Sandbox:
         with locked(self.cache / "sandbox" / "lock"):
             results = self._make(["minikube", "preload"], (*DEBIAN_PACKAGES, *self.docker.packages()))
             self.docker.start()
-            import_image(self.docker, NODE_IMAGE, results["node-rootfs"])
+            import_node_image(self.docker, results["node-rootfs"])
             cache = self.home / ".minikube" / "cache"
             for program in ("kubeadm", "kubelet", "kubectl"):
                 publish(results["kubernetes"] / program, cache / "linux" / "amd64" / KUBERNETES / program)
