@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from rig import BUILD
 from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
 
@@ -47,6 +48,9 @@ def chromium(hosts: Mapping[str, str]) -> Iterator[Chrome]:
         try:
             browser.set_page_load_timeout(60)
             yield browser
+        except Exception:
+            screenshot(browser, BUILD / "screenshots/failed.png")
+            raise
         finally:
             browser.quit()
 

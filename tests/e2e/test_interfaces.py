@@ -84,7 +84,7 @@ def test_command_line(logged: Logged, sandbox: Sandbox) -> None:
 
 def test_web_interface(logged: Logged, deployed: Deployment) -> None:
     with chromium({deployed.host: deployed.address}) as browser:
-        wait = WebDriverWait(browser, 30)
+        wait = WebDriverWait(browser, 90)
         browser.get(f"{logged.url}/#/experiments")
         wait.until(expected_conditions.element_to_be_clickable((By.LINK_TEXT, EXPERIMENT)))
         browser.get(f"{logged.url}/#/experiments/{logged.experiment_id}/runs")
