@@ -401,6 +401,7 @@ class _Change:
             refuse_fixed(profile, found.fixed)
             if wanted.kubernetes_version is None:
                 check_kubernetes_version(str(profile.kubernetes.get("KubernetesVersion") or ""))
+        unfinished = self._unfinished()
         difference.compare("state", snapshot.state, "running")
         difference.before.update(found.changeable.before)
         difference.after.update(found.changeable.after)
@@ -412,7 +413,8 @@ class _Change:
         if snapshot.state == "paused":
             self._call("unpause", "-A")
         if found.changeable or not self.outcome.snapshot.running:
-            self._set_aside_broken_profile()
+            if unfinished:
+                self._call("delete")
             follow = Steps(self.show)
             self._call("start", "--output=json", "--interactive=false", *wanted.arguments(), follow=follow)
             self.outcome.steps = follow.steps
@@ -477,16 +479,25 @@ class _Change:
                 f" {self.outcome.snapshot.state}. Look at `minikube status -p {self.minikube.profile}`."
             )
 
-    def _set_aside_broken_profile(self) -> None:
-        """Keep a half-written profile under another name, as every later start would fail on it.
+    def _unfinished(self) -> bool:
+        """Whether there is only what a start left that was killed before the node had an address.
 
-        A start that was killed while it wrote leaves such a file. The machine behind it is sound, and Minikube finds
-        it again by its name.
+        Every later start fails on that. Certificates are made after the address is noted (pkg/minikube/node/start.go):
+        without them there was never a cluster, so nothing is lost by deleting it. With them, deleting is not ours to
+        decide: raises MlopsError for a damaged profile of a cluster.
         """
         profile = self.outcome.snapshot.profile
-        if profile is not None and not profile.valid:
-            path = self.minikube.path / "profiles" / self.minikube.profile / "config.json"
-            path.replace(path.with_name("config.json.broken"))
+        if profile is None or (profile.valid and profile.nodes[0].ip):
+            return False
+        if not (self.minikube.path / "profiles" / profile.name / "client.crt").exists():
+            return True
+        if not profile.valid:
+            raise MlopsError(
+                f"The configuration of {self._title} in {self.minikube.path} is damaged, and Minikube cannot use it."
+                " Restore its config.json from a backup, or delete the cluster with its data (state: absent) and start"
+                " anew."
+            )
+        return False
 
     def _call(self, *arguments: str, follow: Callable[[str], None] | None = None) -> None:
         """Call Minikube, then look again at what there is."""

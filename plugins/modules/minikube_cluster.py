@@ -229,7 +229,8 @@ def work(module: AnsibleModule) -> Mapping[str, Any]:
     """Bring the profile to the state asked for and describe what there is then."""
     parameters = module.params
     minikube = from_parameters(parameters)
-    wanted = Wanted(**{name: parameters[name] for name in SETTINGS})
+    # An empty text is a variable that somebody left empty: nothing is asked for.
+    wanted = Wanted(**{name: None if parameters[name] == "" else parameters[name] for name in SETTINGS})
     progress = Progress(parameters["progress_file"])
     outcome = ensure(minikube, parameters["state"], wanted, check_mode=module.check_mode, show=progress)
     for warning in outcome.warnings:

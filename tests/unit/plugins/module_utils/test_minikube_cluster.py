@@ -326,14 +326,24 @@ def test_an_upgrade_starts_a_running_cluster_again(lab: Lab) -> None:
     assert outcome.difference.after == {"kubernetes_version": "v1.35.1"}
 
 
-def test_a_profile_that_a_killed_start_left_half_written_is_set_aside(lab: Lab) -> None:
-    lab.set("Running")
-    profile = lab.folder / ".minikube/profiles/lab/config.json"
-    profile.write_text("")
+@pytest.mark.parametrize("content", ["", json.dumps(CONFIG | {"Nodes": [CONFIG["Nodes"][0] | {"IP": ""}]})])
+def test_what_a_start_left_that_was_killed_before_there_was_a_cluster_is_deleted(lab: Lab, content: str) -> None:
+    lab.set("None")
+    (lab.folder / ".minikube/profiles/lab/config.json").write_text(content)
     outcome = lab.ensure("started")
     assert outcome.difference.before == {"state": "incomplete"}
+    assert outcome.actions == ["delete", "start"]
     assert outcome.snapshot.running
-    assert profile.with_name("config.json.broken").read_text() == ""
+
+
+def test_a_damaged_profile_of_a_cluster_is_not_deleted(lab: Lab) -> None:
+    lab.set("Running")
+    profile = lab.folder / ".minikube/profiles/lab"
+    (profile / "config.json").write_text("{")
+    (profile / "client.crt").touch()
+    with pytest.raises(MlopsError, match=r"is damaged.*delete the cluster with its data"):
+        lab.ensure("started", check_mode=True)
+    assert lab.calls() == []
 
 
 def test_a_start_that_fails_tells_why(lab: Lab) -> None:
