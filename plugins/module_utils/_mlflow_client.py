@@ -142,22 +142,22 @@ class Client:
             self.close()
             raise failure(self.server, error) from error
         if not 200 <= response.status < 300:
-            raise refusal(self.server, response.status, response.headers, content)
+            raise refusal(self.server, response.status, response.headers.get("Location"), content)
         return content
 
-    def call(self, method: str, path: str, /, **parameters: Any) -> dict[str, Any]:
+    def call(self, method: str, route: str, **parameters: Any) -> dict[str, Any]:
         """MLflow's JSON answer to a call; `parameters` become the query of a GET, else the body."""
         if method == "GET":
-            content = self.request(method, path, query=parameters)
+            content = self.request(method, route, query=parameters)
         else:
-            content = self.request(method, path, json.dumps(parameters).encode(), content_type="application/json")
+            content = self.request(method, route, json.dumps(parameters).encode(), content_type="application/json")
         try:
             answer = json.loads(content or b"{}")
         except ValueError:
             answer = None
         if not isinstance(answer, dict):
             raise foreign(
-                self.server, f"{method} {path} was answered with something that is not JSON{excerpt(content)}"
+                self.server, f"{method} {route} was answered with something that is not JSON{excerpt(content)}"
             )
         return answer
 

@@ -145,11 +145,20 @@ class Plan:
         if self.read_only:
             client.experiments(limit=1)
             return "read"
+        self._reserved(endpoint, client)
+        return "written and read"
+
+    def _reserved(self, endpoint: Endpoint, client: Client) -> Experiment:
+        """Write to the reserved experiment, whatever other checks do to it meanwhile; the experiment."""
         token = secrets.token_hex(8)
         for attempt in range(_CONFLICTS):
-            with _conflicts():
+            try:
                 endpoint.experiment = _tag_reserved_experiment(client, token)
-                return "written and read"
+            except MlflowError as error:
+                if not _is_conflict(error):
+                    raise
+            else:
+                return endpoint.experiment
             time.sleep(random.uniform(0, 0.02 * (attempt + 1)))  # noqa: S311  spreads checks, hides nothing
         raise MlflowError(
             f"The experiment {EXPERIMENT!r} at {endpoint.server.where} changed under {_CONFLICTS} attempts",
@@ -158,12 +167,10 @@ class Plan:
         )
 
     def _artifact(self, endpoint: Endpoint, client: Client) -> str:
-        if endpoint.experiment is None:
-            self._database(endpoint, client)
-        assert endpoint.experiment is not None
-        directory = _served_path(endpoint.experiment, endpoint.server)
+        experiment = endpoint.experiment or self._reserved(endpoint, client)
+        directory = _served_path(experiment, endpoint.server)
         if directory is None:
-            return f"skipped: clients write to {endpoint.experiment.artifact_location} themselves"
+            return f"skipped: clients write to {experiment.artifact_location} themselves"
         for name in client.artifacts(directory):
             if _is_stale(name):
                 client.delete_artifact(f"{directory}/{name}")
@@ -268,8 +275,11 @@ def _tag_reserved_experiment(client: Client, token: str) -> Experiment:
             client.restore_experiment(identity)
 
     def delete() -> None:
-        with _conflicts():
+        try:
             client.delete_experiment(identity)
+        except MlflowError as error:
+            if not _is_conflict(error):
+                raise
 
     with _cleaning_up(delete):
         client.set_experiment_tag(identity, TAG, token)
@@ -279,19 +289,10 @@ def _tag_reserved_experiment(client: Client, token: str) -> Experiment:
     return written
 
 
-@contextmanager
-def _conflicts() -> Iterator[None]:
-    """Pass over what happens where two checks use the reserved experiment at once (or `mlflow gc` removes it)."""
-    try:
-        yield
-    except MlflowError as error:
-        inactive = error.code == "INVALID_PARAMETER_VALUE" and "'active' state" in error.message
-        if not inactive and error.code not in (
-            "RESOURCE_DOES_NOT_EXIST",
-            "RESOURCE_ALREADY_EXISTS",
-            "RESOURCE_CONFLICT",
-        ):
-            raise
+def _is_conflict(error: MlflowError) -> bool:
+    """Whether this is what happens where two checks use the reserved experiment at once (or `mlflow gc` removes it)."""
+    inactive = error.code == "INVALID_PARAMETER_VALUE" and "'active' state" in error.message
+    return inactive or error.code in ("RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "RESOURCE_CONFLICT")
 
 
 @contextmanager

@@ -76,23 +76,22 @@ class Server:
     password: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        parts = self.parts
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise MlopsError(
-                f"{self.url!r} is not the address of a tracking server: it has to begin with http:// or https:// and "
-                "to name a host, like http://mlflow.local or https://192.0.2.10:8443/mlflow"
-            )
-        if parts.username or parts.password:
+        if "@" in self.url:
             raise MlopsError(
                 "The address of a tracking server must not hold credentials, as addresses are shown: "
                 "give them in `username` and `password`"
             )
+        try:
+            parts, port = self.parts, self.parts.port
+        except ValueError as error:  # brackets that do not match, or a port that is no number from 0 to 65535
+            raise MlopsError(f"{self.url!r} is not the address of a tracking server: {error}") from error
+        if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
+            raise MlopsError(
+                f"{self.url!r} is not the address of a tracking server: it has to begin with http:// or https:// and "
+                "to name a host, like http://mlflow.local or https://192.0.2.10:8443/mlflow"
+            )
         if parts.query or parts.fragment:
             raise MlopsError(f"The address of a tracking server cannot have a query or a fragment: {self.url}")
-        try:
-            _ = parts.port
-        except ValueError as error:
-            raise MlopsError(f"The port in {self.url} is not a number from 0 to 65535") from error
         for name, value in (("host", self.host), ("address", self.address)):
             if value and (value != value.strip() or "/" in value or any(c.isspace() for c in value)):
                 raise MlopsError(f"`{name}` has to be a host name or an IP address, not {value!r}")
@@ -251,7 +250,7 @@ _REFUSALS: tuple[tuple[range, bytes, str, str, Patience], ...] = (
 
 def failure(server: Server, error: OSError | http.client.HTTPException) -> MlflowError:
     """The error for a request that got no answer."""
-    _, cause, advice, patience = next(row for row in _FAILURES if isinstance(error, row[0]))
+    cause, advice, patience = next(row[1:] for row in _FAILURES if isinstance(error, row[0]))
     reason = (
         getattr(error, "verify_message", "")
         or getattr(error, "reason", "")
@@ -273,7 +272,7 @@ def failure(server: Server, error: OSError | http.client.HTTPException) -> Mlflo
     )
 
 
-def refusal(server: Server, status: int, headers: Mapping[str, str], content: bytes) -> MlflowError:
+def refusal(server: Server, status: int, location: str | None, content: bytes) -> MlflowError:
     """The error for an answer with a status that says no: MLflow's own, or that of something between."""
     try:
         answer = json.loads(content)
@@ -289,12 +288,12 @@ def refusal(server: Server, status: int, headers: Mapping[str, str], content: by
             code=code,
             status=status,
         )
-    _, _, cause, advice, patience = next(row for row in _REFUSALS if status in row[0] and row[1] in content)
+    cause, advice, patience = next(row[2:] for row in _REFUSALS if status in row[0] and row[1] in content)
     host = server.host_header
     known = {
         "status": status,
         "excerpt": excerpt(content),
-        "location": headers.get("Location") or "another address",
+        "location": location or "another address",
         "host": host,
         "bare": host.rsplit(":", 1)[0] if not host.endswith("]") else host,
         "credentials": "none" if server.username is None else f"those of {server.username!r}",

@@ -25,6 +25,7 @@ import pytest
 from ansible_collections.mlops.mlflow.plugins.module_utils import _mlflow_health as health
 from ansible_collections.mlops.mlflow.plugins.module_utils._errors import MlopsError
 from ansible_collections.mlops.mlflow.plugins.module_utils._mlflow_client import Client
+from ansible_collections.mlops.mlflow.plugins.module_utils._mlflow_experiment import ensure
 from ansible_collections.mlops.mlflow.plugins.module_utils._mlflow_server import Server
 
 if TYPE_CHECKING:
@@ -138,9 +139,10 @@ def test_health_through_two_addresses_leaves_nothing_behind(server: Running) -> 
         {"name": "service", "url": server.url},
         {"name": "ingress", "url": f"http://mlflow.local:{server.port}/", "address": "127.0.0.1"},
     ]
-    for _ in range(2):
-        good, result = ansible("mlflow_health", {"endpoints": endpoints, "version": server.version})
-        assert good, result
+    wanted = {"endpoints": endpoints, "version": server.version}
+    good, first = ansible("mlflow_health", wanted)
+    assert good, first
+    for result in (first, health.check(options("", **wanted), read_only=False)):
         assert (result["changed"], result["healthy"], result["version"]) == (False, True, server.version)
         checks = [check for endpoint in result["endpoints"] for check in endpoint["checks"]]
         assert [check["level"] for check in checks] == list(health.LEVELS) * 2
@@ -352,7 +354,6 @@ def test_a_real_run_is_what_the_thin_client_sees(server: Running, tmp_path: Path
 
 
 def test_an_experiment_somewhere_else_is_refused(server: Running) -> None:
-    arguments = {"tracking_uri": server.url, "name": "Default", "artifact_location": "s3://bucket/x"}
-    good, result = ansible("mlflow_experiment", arguments)
-    assert not good
-    assert "MLflow cannot move them to s3://bucket/x" in result["msg"]
+    wanted = {"name": "Default", "state": "present", "tags": {}, "artifact_location": "s3://bucket/x", "timeout": 10}
+    with pytest.raises(MlopsError, match="MLflow cannot move them to s3://bucket/x"):
+        ensure(options(server.url) | wanted, check_mode=False)
