@@ -511,15 +511,14 @@ class NodeImages:
 
     def _verified(self, name: str, expected: set[str], command: str) -> Image:
         image = (self.listed() or {}).get(full_name(name))
-        if image is None:
-            raise MlopsError(f"{command} said nothing, but image '{name}' is not in the node.", reason="missing")
-        if image.id not in expected:
+        if image is None or image.id not in expected:
+            found = "there is no such image" if image is None else f"its image is still {image.id}"
             raise MlopsError(
-                f"{command} said nothing, but left the old image behind the name '{name}' ({image.id} instead of"
-                f" {' or '.join(sorted(expected))}), as it does while a container uses that name: give the new image"
-                " another tag, or remove the workload first.",
-                reason="in_use",
-                image=image.record(),
+                f"{command} reported no error, but image '{name}' did not get into the node: {found}, instead of"
+                f" {' or '.join(sorted(expected))}. The archive may be damaged, the node full, or a container uses the"
+                " old image: see `minikube logs`.",
+                reason="not_loaded",
+                image=image.record() if image is not None else None,
             )
         return image
 

@@ -230,7 +230,8 @@ def work(module: AnsibleModule) -> Mapping[str, Any]:
     parameters = module.params
     minikube = from_parameters(parameters)
     # An empty text is a variable that somebody left empty: nothing is asked for.
-    wanted = Wanted(**{name: None if parameters[name] == "" else parameters[name] for name in SETTINGS})
+    settings: dict[str, Any] = {name: None if parameters[name] == "" else parameters[name] for name in SETTINGS}
+    wanted = Wanted(**settings)
     progress = Progress(parameters["progress_file"])
     outcome = ensure(minikube, parameters["state"], wanted, check_mode=module.check_mode, show=progress)
     for warning in outcome.warnings:

@@ -103,7 +103,7 @@ image:
 reason:
   description:
     - What made a build fail, as far as its output tells - V(base_image), V(package_index), V(package), V(certificate),
-      V(no_space) or V(build); or V(in_use), V(missing) where an image did not arrive.
+      V(no_space) or V(build); or V(not_loaded) where an image did not arrive.
   returned: failure
   type: str
 step:

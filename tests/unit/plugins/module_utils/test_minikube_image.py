@@ -362,14 +362,14 @@ def test_an_archive_is_loaded_when_the_node_has_another_image(rig: Rig, tmp_path
 def test_a_load_that_leaves_the_old_image_is_an_error(rig: Rig, tmp_path: Path) -> None:
     path = archive(tmp_path / "a.tar", manifest_json=[{"Config": "abc.json", "RepoTags": ["app:1"]}])
     rig.node.images[NAME] = "sha256:old"
-    with pytest.raises(MlopsError, match="left the old image behind the name 'app:1'") as failure:
+    with pytest.raises(MlopsError, match="its image is still sha256:old, instead of sha256:abc") as failure:
         rig.ensure(archive=path)
-    assert failure.value.details["reason"] == "in_use"
+    assert failure.value.details["reason"] == "not_loaded"
 
 
 def test_a_load_that_does_nothing_is_an_error(rig: Rig, tmp_path: Path) -> None:
     path = archive(tmp_path / "a.tar", manifest_json=[{"Config": "abc.json", "RepoTags": ["app:1"]}])
-    with pytest.raises(MlopsError, match="is not in the node"):
+    with pytest.raises(MlopsError, match="there is no such image"):
         rig.ensure(archive=path)
 
 
