@@ -6,7 +6,12 @@ from typing import Any
 
 from ansible_collections.mlops.mlflow.plugins.module_utils import _kubernetes_apply as objects
 
-SECRET = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s", "namespace": "n"}, "data": {"uri": "aGlkZGVu"}}
+SECRET = {
+    "apiVersion": "v1",
+    "kind": "Secret",
+    "metadata": {"name": "s", "namespace": "n"},
+    "data": {"uri": "aGlkZGVu"},
+}
 SERVICE = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "new", "namespace": "n"}}
 
 
