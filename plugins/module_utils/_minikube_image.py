@@ -363,12 +363,12 @@ class NodeImages:
         if check_mode:
             planned = min(expected) if expected else "(known after the build)"
             return Outcome(before, _difference(before, name, planned))
-        if images is None:
+        if images is None or self._profile is None:
             raise self._not_running(f"Image '{name}' cannot be put into the node")
         if source.archive is not None and expected is not None:
             after = self._load(name, source.archive, expected)
         elif source.context is not None:
-            after = self._build(name, source, replace=before is not None)
+            after = self._build(self._profile, name, source, replace=before is not None)
         else:
             raise MlopsError(
                 f"Image '{name}' is not in the node, and nothing says where it comes from: give `files`, `context` or"
@@ -413,12 +413,11 @@ class NodeImages:
             " (mlops.mlflow.minikube_cluster, state: started)."
         )
 
-    def _build(self, name: str, source: Source, *, replace: bool) -> Image:
+    def _build(self, profile: Profile, name: str, source: Source, *, replace: bool) -> Image:
         """Build under another name where the name is taken, so that only a new image counts as success."""
         target = f"{name.rsplit(':', 1)[0]}:mlops-build-{uuid.uuid4().hex[:12]}" if replace else name
-        assert self._profile is not None
-        if self._profile.kubernetes.get("ContainerRuntime") == "docker":
-            result = self._build_in_docker(self._profile, target, source)
+        if profile.kubernetes.get("ContainerRuntime") == "docker":
+            result = self._build_in_docker(profile, target, source)
         else:
             result = self._build_by_minikube(target, source)
         image = (self.listed() or {}).get(full_name(target))
@@ -438,15 +437,14 @@ class NodeImages:
         the exit code not at all, and the build's files would stay in the node after a failure.
         """
         arguments = [f"--build-arg={key}={value}" for key, value in source.build_args.items()]
-        command = ["docker", "build", "--progress=plain", f"--tag={target}", *arguments]
+        command = ["env", "BUILDKIT_PROGRESS=plain", "docker", "build", f"--tag={target}", *arguments]
         script = (
             'folder=$(mktemp -d) && trap \'rm -rf "$folder"\' EXIT && tar -xf - -C "$folder"'
             f' && {shlex.join(command)} --file="$folder"/{shlex.quote(source.dockerfile)} "$folder"'
         )
-        assert source.context is not None
         with tempfile.TemporaryFile() as packed:
             with tarfile.open(fileobj=packed, mode="w") as archive:
-                archive.add(source.context, arcname=".", filter=_anonymous)
+                archive.add(str(source.context), arcname=".", filter=_anonymous)
             for node in profile.nodes:
                 packed.seek(0)
                 result = self._run_on(profile, node, script, packed)

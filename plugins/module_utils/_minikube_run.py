@@ -54,8 +54,8 @@ def run(
     stdout: list[str] = []
     tail: list[str] = []
 
-    def read(stream: Iterable[str], kept: list[str] | None) -> None:
-        for line in stream:
+    def read(stream: Iterable[str] | None, kept: list[str] | None) -> None:
+        for line in stream or ():
             if kept is not None:
                 kept.append(line)
             tail.append(line.rstrip("\r\n"))
@@ -75,8 +75,6 @@ def run(
         encoding="utf-8",
         errors="replace",
     ) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
         readers = [
             threading.Thread(target=read, args=(process.stdout, stdout), daemon=True),
             threading.Thread(target=read, args=(process.stderr, None), daemon=True),
