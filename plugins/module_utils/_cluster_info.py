@@ -245,7 +245,8 @@ def service_endpoint(service: Mapping[str, Any], node_address: str) -> dict[str,
         host = balancer.get("ip") or balancer["hostname"]
         return {"name": "service", "url": f"http://{host}:{port['port']}"}
     if port.get("nodePort") and node_address:
-        return {"name": "service", "url": f"http://{node_address}:{port['nodePort']}"}
+        # With an address, clients ask the node itself and not a workstation's proxy.
+        return {"name": "service", "url": f"http://{node_address}:{port['nodePort']}", "address": node_address}
     return None
 
 

@@ -157,7 +157,7 @@ endpoints:
       description: The URL.
       type: str
     address:
-      description: For an Ingress, the IP address that its controller is reached at.
+      description: The IP address to connect to, for an Ingress its controller's. A load balancer of a Service has none.
       type: str
 """
 

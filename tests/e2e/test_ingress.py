@@ -66,7 +66,7 @@ def published(
     ingress_class, tls = request.param
     variables: dict[str, Any] = {"mlflow_ingress_class": ingress_class}
     if tls:
-        variables |= {"mlflow_ingress_tls_secret": SECRET, "mlflow_verify_ca": str(certificate)}
+        variables |= {"mlflow_ingress_tls_secret": SECRET, "mlflow_ca_bundle": str(certificate)}
     playbook("site.yml", variables, *ONLY_INGRESS)
     now = Deployment.read(sandbox, deployed.namespace)
     assert now.ingress == f"{'https' if tls else 'http'}://{deployed.host}"
