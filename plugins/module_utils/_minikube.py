@@ -9,6 +9,7 @@ The contract relied on is that of kubernetes/minikube v1.38.1: `cmd/minikube/cmd
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -483,5 +484,6 @@ class Progress:
 
     def __call__(self, line: str) -> None:
         if self._path:
-            with open(self._path, "a", encoding="utf-8") as stream:
+            # Nobody may look any more; that is no reason to stop the work.
+            with contextlib.suppress(OSError), open(self._path, "a", encoding="utf-8") as stream:
                 stream.write(f"{line} ({time.monotonic() - self._started:.0f} s)\n")

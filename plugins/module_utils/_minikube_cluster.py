@@ -147,6 +147,11 @@ class Wanted:
             if flag in _OWN_FLAGS:
                 raise MlopsError(f"`start_options` must not have '{flag}': the module sets it or has an option for it.")
 
+    @property
+    def given_options(self) -> dict[str, Any]:
+        """Start options without those that a variable left empty."""
+        return {flag: value for flag, value in self.start_options.items() if value is not None}
+
     def arguments(self) -> list[str]:
         """The flags of `minikube start`; every one as `--name=value`, so that no value is taken for a flag."""
         named = {
@@ -159,7 +164,7 @@ class Wanted:
             "nodes": self.nodes,
         }
         arguments = [f"--{flag}={value}" for flag, value in named.items() if value is not None]
-        for flag, value in self.start_options.items():
+        for flag, value in self.given_options.items():
             arguments += [f"--{flag}={_text(item)}" for item in (value if isinstance(value, list) else [value])]
         if self.wait:
             arguments.append(f"--wait={','.join(self.wait)}")
@@ -200,8 +205,8 @@ def compare(profile: Profile, wanted: Wanted) -> Comparison:
         found.fixed.compare("nodes", len(profile.config.get("Nodes") or []), wanted.nodes)
     _compare_kubernetes(found, str(profile.kubernetes.get("KubernetesVersion") or ""), wanted.kubernetes_version)
     for flags, difference in ((_FIXED_FLAGS, found.fixed), (_CHANGEABLE_FLAGS, found.changeable)):
-        for flag in flags.keys() & wanted.start_options.keys():
-            _compare_flag(difference, flag, _lookup(profile.config, flags[flag]), wanted.start_options[flag])
+        for flag in sorted(flags.keys() & wanted.given_options.keys()):
+            _compare_flag(difference, flag, _lookup(profile.config, flags[flag]), wanted.given_options[flag])
     return found
 
 

@@ -230,3 +230,4 @@ def test_progress_is_appended_with_the_time(tmp_path: Path) -> None:
     progress("[2/2] Two")
     assert (tmp_path / "lines").read_text() == "[1/2] One (0 s)\n[2/2] Two (0 s)\n"
     mk.Progress(None)("nowhere")
+    mk.Progress(str(tmp_path / "gone/lines"))("nowhere")

@@ -122,6 +122,7 @@ def differences(**wanted: Any) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
         {"kubernetes_version": "1.34"},
         {"kubernetes_version": "stable", "memory": "max", "cpus": "max"},
         {"start_options": {"force": True, "base-image": "x", "cni": "", "network": "", "extra-disks": 0}},
+        {"start_options": {"static-ip": None}},
     ],
 )
 def test_settings_that_agree(wanted: dict[str, Any]) -> None:
@@ -234,7 +235,13 @@ def test_flags() -> None:
         memory="4g",
         nodes=2,
         wait=["apiserver", "node_ready"],
-        start_options={"force": True, "embed-certs": False, "docker-env": ["A=1", "B=x y"], "extra-disks": 1},
+        start_options={
+            "force": True,
+            "embed-certs": False,
+            "docker-env": ["A=1", "B=x y"],
+            "cni": None,
+            "extra-disks": 1,
+        },
     )
     assert wanted.arguments() == [
         "--driver=docker",
