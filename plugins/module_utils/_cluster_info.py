@@ -253,7 +253,8 @@ def service_endpoint(service: Mapping[str, Any], node_address: str) -> dict[str,
 def ingress_endpoint(ingress: Mapping[str, Any], node_address: str) -> dict[str, str] | None:
     """The URL of an Ingress's first host, with the address that its controller is reached at.
 
-    That is the load balancer that the controller wrote into the status, else the node, where Minikube's controllers listen.
+    That is the load balancer that the controller wrote into the status, else the node, where Minikube's controllers
+    listen.
     """
     spec = ingress.get("spec", {})
     hosts = [rule["host"] for rule in spec.get("rules") or [] if rule.get("host")]

@@ -283,5 +283,6 @@ def test_an_ingress_is_reached_at_its_load_balancer_or_the_node() -> None:
     }
     balanced = ingress | {"status": {"loadBalancer": {"ingress": [{"ip": "1.2.3.4"}]}}}
     endpoint = cluster.ingress_endpoint(balanced, "10.0.0.9")
-    assert endpoint and endpoint["address"] == "1.2.3.4"
+    assert endpoint
+    assert endpoint["address"] == "1.2.3.4"
     assert cluster.ingress_endpoint({"spec": {"rules": [{}]}}, "10.0.0.9") is None
