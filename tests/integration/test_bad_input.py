@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rig import Play, PlaybookRunner, Sandbox
+from rig import Deployment, Play, PlaybookRunner, Sandbox
 
 NAMESPACE = "mlops-test-bad-input"
 NEW_PATH = "/data/mlops-test-refused"
@@ -139,9 +139,27 @@ def test_a_bad_value_is_refused(playbook: PlaybookRunner, variables: dict[str, A
     refused(playbook("site.yml", variables, rc=None), *words)
 
 
-def test_numbers_given_as_text_are_numbers(playbook: PlaybookRunner) -> None:
-    """`-e name=value` makes text of everything."""
-    options = ("-e", "mlflow_port=5050", "-e", "mlflow_replicas=1", "-e", "mlflow_ingress_enabled=true")
+def test_numbers_given_as_text_are_numbers(deployed: Deployment, playbook: PlaybookRunner) -> None:
+    """`-e name=value` makes text of everything: the same values change nothing, a wrong one is refused."""
+    values = {
+        "minikube_cpus": 2,
+        "minikube_nodes": 1,
+        "minikube_install": "false",
+        "mlflow_data_min_free_mb": 1024,
+        "mlflow_image_build_timeout": 1800,
+        "mlflow_ingress_enabled": "true",
+        "mlflow_ingress_timeout": 300,
+        "mlflow_job_execution": "false",
+        "mlflow_port": 5050,
+        "mlflow_replicas": 1,
+        "mlflow_rollout_timeout": 300,
+        "mlflow_uid": 10001,
+        "mlflow_verify_timeout": 60,
+        "mlflow_workers": 2,
+    }
+    options = [part for name, value in values.items() for part in ("-e", f"{name}={value}")]
+    same = playbook("site.yml", None, *options, "-e", "mlflow_node_port=0", check=True)
+    assert same.count("changed") == 0, same.tail
     refused(playbook("site.yml", None, *options, "-e", "mlflow_node_port=80", rc=None), "80 is outside 30000 to 32767")
 
 

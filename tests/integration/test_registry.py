@@ -31,6 +31,7 @@ CONFIG = {
     "auth": {"htpasswd": {"realm": "test", "path": "/etc/distribution/htpasswd"}},
 }
 MANIFESTS = "application/vnd.docker.distribution.manifest.v2+json, application/vnd.oci.image.manifest.v1+json"
+INDEX = "https://pypi.org/simple/"
 PUSH = "push | Push the image"
 
 
@@ -106,6 +107,7 @@ class Deploy:
     def __call__(self, password: str, *, check: bool = False, rc: int = 0, host: str = HOST) -> Play:
         variables: dict[str, Any] = {
             "mlflow_image_requirements": str(self.folder / "requirements.txt"),
+            "mlflow_image_package_index": INDEX,
             "mlflow_image_registry": f"{host}/team",
             "mlflow_image_registry_username": USER,
             "mlflow_image_registry_password": password,
@@ -173,6 +175,18 @@ def test_the_image_is_pushed_once_and_verified(sandbox: Sandbox, registry: Regis
     assert deploy(PASSWORD, check=True).count("changed") == 0
     assert (own_login.read_bytes() if own_login.exists() else None) == login_before
     assert left_behind() == set()
+
+
+def test_the_build_leaves_nothing_of_itself_in_the_image(sandbox: Sandbox, registry: Registry, deploy: Deploy) -> None:
+    deploy(PASSWORD)
+    (image,) = re.findall(rf"^{HOST}/team/mlflow:.*$", sandbox.minikube("image", "ls"), re.MULTILINE)
+    history = sandbox.minikube("ssh", "--", f"docker history --no-trunc {image.strip()}")
+    assert "runmlflow.sh" in history
+    assert not [left for left in ("pypi.org", "pip.conf", "pip-ca.pem") if left in history]
+    search = r"/ -xdev \( -name pip.conf -o -name pip-ca.pem -o -name requirements.txt -o -path /opt/mlflow/bin/pip \)"
+    assert not sandbox.minikube(
+        "ssh", "--", f"docker run --rm --entrypoint /usr/bin/find --user 0 {image.strip()} {search}"
+    )
 
 
 def test_a_registry_that_cannot_be_reached(registry: Registry, deploy: Deploy) -> None:
