@@ -21,7 +21,7 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """The task's result, by Ansible's contract for action plugins."""
         result: dict[str, Any] = super().run(tmp, task_vars)
-        _, parameters = self.validate_argument_spec(objects.ARGUMENT_SPEC)
+        parameters = self.validate_argument_spec(objects.ARGUMENT_SPEC)[1]
         definitions, cluster = parameters["definitions"], parameters["cluster"]
         result |= {"changed": False, "diff": []}
 
