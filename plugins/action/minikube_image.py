@@ -5,13 +5,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from ansible_collections.mlops.mlflow.plugins.module_utils._errors import MlopsError
 from ansible_collections.mlops.mlflow.plugins.module_utils._minikube_image import check_files, write_context
-from ansible_collections.mlops.mlflow.plugins.plugin_utils._progress import ProgressAction
+from ansible_collections.mlops.mlflow.plugins.plugin_utils._progress import ProgressAction, private_folder
 
 
 class ActionModule(ProgressAction):
@@ -22,7 +21,7 @@ class ActionModule(ProgressAction):
         files = self._task.args.get("files")
         if files is None or not self.on_controller or {"context", "archive"} & self._task.args.keys():
             return super().run(tmp, task_vars)  # The module says what is wrong with the rest.
-        with tempfile.TemporaryDirectory(prefix="mlops-context-") as folder:
+        with private_folder() as folder:
             try:
                 write_context(Path(folder), check_files(files))
             except MlopsError as error:

@@ -320,7 +320,7 @@ class Minikube:
     """Calls of the `minikube` program for one profile.
 
     `home` and `kubeconfig` default to what Minikube itself would use. `timeout` is in seconds, for one call.
-    `on_line` sees each line of either stream as it comes.
+    A call is ended when the work is not `wanted` any more.
     """
 
     profile: str = "minikube"
@@ -329,6 +329,7 @@ class Minikube:
     kubeconfig: str | None = None
     timeout: float = 600
     environment: Mapping[str, str] = field(default_factory=dict)
+    wanted: Callable[[], bool] = lambda: True
 
     @property
     def path(self) -> Path:
@@ -368,7 +369,13 @@ class Minikube:
         """
         argv = (self.require(), "-p", self.profile, *arguments)
         try:
-            return run(argv, environment=self._environment(), timeout=timeout or self.timeout, on_line=on_line)
+            return run(
+                argv,
+                environment=self._environment(),
+                timeout=timeout or self.timeout,
+                on_line=on_line,
+                wanted=self.wanted,
+            )
         except EndedError as ended:
             command = " ".join(("minikube", *arguments[:2]))
             raise MlopsError(
@@ -472,6 +479,7 @@ def from_parameters(parameters: Mapping[str, Any]) -> Minikube:
         home=parameters["home"],
         kubeconfig=parameters["kubeconfig"],
         timeout=parameters["timeout"],
+        wanted=Progress(parameters.get("progress_file")).watched,
     )
 
 
@@ -481,6 +489,13 @@ class Progress:
     def __init__(self, path: str | None) -> None:
         self._path = path
         self._started = time.monotonic()
+
+    def watched(self) -> bool:
+        """Whether the task goes on: Ansible removes the file's folder when the playbook is interrupted.
+
+        It does not end the module; its parent is a shell that outlives the task.
+        """
+        return not self._path or os.path.exists(self._path)
 
     def __call__(self, line: str) -> None:
         if self._path:

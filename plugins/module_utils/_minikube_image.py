@@ -461,7 +461,13 @@ class NodeImages:
             ) from error
         argv = ["sh", "-c", script] if found.local else [*found.ssh_command(), script]
         try:
-            return run(argv, timeout=self._minikube.timeout, on_line=BuildProgress(self._show), stdin=stdin)
+            return run(
+                argv,
+                timeout=self._minikube.timeout,
+                on_line=BuildProgress(self._show),
+                stdin=stdin,
+                wanted=self._minikube.wanted,
+            )
         except FileNotFoundError:
             raise MlopsError("The program 'ssh' was not found. Install an OpenSSH client.") from None
         except EndedError as ended:

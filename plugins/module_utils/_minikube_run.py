@@ -45,11 +45,12 @@ def run(
     timeout: float,
     on_line: Callable[[str], None] | None = None,
     stdin: IO[bytes] | None = None,
+    wanted: Callable[[], bool] = lambda: True,
 ) -> Result:
     """Run a program to its end; never raises for an exit code.
 
     `on_line` sees each line of either stream as it comes. Raises EndedError when the program takes longer than
-    `timeout` seconds, or when the playbook that waits for it is gone: then its whole process group is ended.
+    `timeout` seconds, or when it is not `wanted` any more: then its whole process group is ended.
     """
     started = time.monotonic()
     stdout: list[str] = []
@@ -82,7 +83,7 @@ def run(
         ]
         for reader in readers:
             reader.start()
-        reason = _await(process, started + timeout)
+        reason = _await(process, started + timeout, wanted)
         for reader in readers:
             reader.join(timeout=_KILL_GRACE_SECONDS)
     if reason:
@@ -90,9 +91,8 @@ def run(
     return Result(tuple(argv), process.returncode, "".join(stdout), tuple(tail), time.monotonic() - started)
 
 
-def _await(process: subprocess.Popen[str], deadline: float) -> str:
+def _await(process: subprocess.Popen[str], deadline: float, wanted: Callable[[], bool]) -> str:
     """Wait for the end; a reason (with `{limit}`) if the process had to be ended, else an empty text."""
-    parent = os.getppid()
     # A thread of its own learns of the end at once; Popen.wait() with a timeout looks every 50 ms.
     waiter = threading.Thread(target=process.wait, daemon=True)
     waiter.start()
@@ -103,7 +103,7 @@ def _await(process: subprocess.Popen[str], deadline: float) -> str:
             return ""
         if remaining <= 0:
             reason = "did not end within {limit} seconds and was stopped; raise `timeout` if it needs longer"
-        elif os.getppid() != parent:
+        elif not wanted():
             reason = "was stopped because the playbook that waited for it is gone"
         else:
             continue

@@ -146,18 +146,17 @@ def work(module: AnsibleModule) -> Mapping[str, Any]:
     if parameters["state"] == "absent":
         outcome = images.ensure_absent(name, check_mode=module.check_mode)
     else:
-        with tempfile.TemporaryDirectory(prefix="mlops-context-") as folder:  # Readable by its owner alone.
-            context = parameters["context"]
-            if parameters["files"] is not None:
-                write_context(Path(folder), check_files(parameters["files"]))
-                context = folder
-            source = Source(
-                context=Path(context) if context else None,
-                dockerfile=parameters["dockerfile"],
-                build_args={key: str(value) for key, value in parameters["build_args"].items()},
-                archive=Path(parameters["archive"]) if parameters["archive"] else None,
-            )
-            outcome = images.ensure_present(name, source, force=parameters["force"], check_mode=module.check_mode)
+        context = parameters["context"]
+        if parameters["files"] is not None:
+            context = tempfile.mkdtemp(dir=module.tmpdir)  # Readable by its owner alone; Ansible removes it.
+            write_context(Path(context), check_files(parameters["files"]))
+        source = Source(
+            context=Path(context) if context else None,
+            dockerfile=parameters["dockerfile"],
+            build_args={key: str(value) for key, value in parameters["build_args"].items()},
+            archive=Path(parameters["archive"]) if parameters["archive"] else None,
+        )
+        outcome = images.ensure_present(name, source, force=parameters["force"], check_mode=module.check_mode)
     image = outcome.image.record() if outcome.image is not None else None
     return {**outcome.difference.result(), "image": image}
 

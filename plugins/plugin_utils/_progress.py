@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ansible import constants
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
@@ -37,6 +38,11 @@ def follow(path: Path, ended: threading.Event, show: Callable[[str], None]) -> N
         show(buffer)
 
 
+def private_folder() -> tempfile.TemporaryDirectory[str]:
+    """A folder for this task alone, below the one that Ansible removes at its end: also when it is interrupted."""
+    return tempfile.TemporaryDirectory(prefix="mlops-", dir=constants.DEFAULT_LOCAL_TMP)
+
+
 class ProgressAction(ActionBase):
     """Runs the module of the same name with `progress_file` set, where it runs on the controller."""
 
@@ -54,7 +60,7 @@ class ProgressAction(ActionBase):
         if not self.on_controller or self._task.async_val or arguments.get("progress_file"):
             result.update(self._module(arguments, task_vars))
             return result
-        with tempfile.TemporaryDirectory(prefix="mlops-progress-") as folder:
+        with private_folder() as folder:
             path = Path(folder) / "lines"
             path.touch(mode=0o600)
             ended = threading.Event()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -168,6 +169,18 @@ def test_a_program_that_does_not_end_is_stopped_with_its_children(tmp_path: Path
     child = int((tmp_path / "child").read_text())
     stat = Path(f"/proc/{child}/stat")
     assert not stat.exists() or stat.read_text().split()[2] == "Z"
+
+
+def test_a_program_that_nobody_waits_for_is_stopped(tmp_path: Path) -> None:
+    minikube = program(tmp_path, "sleep 60")
+    lines = tmp_path / "lines"
+    lines.touch()
+    minikube.wanted = mk.Progress(str(lines)).watched
+    threading.Timer(0.5, lines.unlink).start()
+    started = time.monotonic()
+    with pytest.raises(MlopsError, match="the playbook that waited for it is gone"):
+        minikube.run("start")
+    assert time.monotonic() - started < 5
 
 
 def test_a_missing_program_says_how_to_install_it(tmp_path: Path) -> None:
