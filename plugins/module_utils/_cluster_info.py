@@ -8,16 +8,20 @@ Only metadata of the instance's objects is asked for, so that no Secret's conten
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ansible_collections.mlops.mlflow.plugins.module_utils._errors import MlopsError
+from ansible_collections.mlops.mlflow.plugins.module_utils._kubernetes import (
+    JSON,
+    KINDS,
+    Connection,
+    UnreachableError,
+    connect,
+)
 from ansible_collections.mlops.mlflow.plugins.module_utils._minikube import MINIMUM_KUBERNETES
 
 ARGUMENT_SPEC: dict[str, dict[str, Any]] = {
@@ -27,151 +31,8 @@ ARGUMENT_SPEC: dict[str, dict[str, Any]] = {
     "ignore_unreachable": {"type": "bool", "default": False},
 }
 
-# Every kind that the roles make, with the path of its list (https://kubernetes.io/docs/reference/using-api/api-concepts/).
-KINDS = {
-    "Namespace": "/api/v1/namespaces",
-    "PersistentVolume": "/api/v1/persistentvolumes",
-    "PersistentVolumeClaim": "/api/v1/persistentvolumeclaims",
-    "ConfigMap": "/api/v1/configmaps",
-    "Secret": "/api/v1/secrets",
-    "Service": "/api/v1/services",
-    "ServiceAccount": "/api/v1/serviceaccounts",
-    "Deployment": "/apis/apps/v1/deployments",
-    "Job": "/apis/batch/v1/jobs",
-    "CronJob": "/apis/batch/v1/cronjobs",
-    "Ingress": "/apis/networking.k8s.io/v1/ingresses",
-    "NetworkPolicy": "/apis/networking.k8s.io/v1/networkpolicies",
-}
 METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
-CONNECT_TIMEOUT, READ_TIMEOUT = 4, 10  # seconds
 IP_TYPES = ("InternalIP", "ExternalIP")
-
-Get = Callable[[str, str, str], dict[str, Any]]
-"""Path, label selector and Accept header give the answer's JSON; raises ApiError or UnreachableError."""
-
-
-class UnreachableError(MlopsError):
-    """There is no cluster to ask: no kubeconfig, no such context, or nobody answers."""
-
-
-class ApiError(MlopsError):
-    """The API server answered with an HTTP status that is not a success."""
-
-    def __init__(self, message: str, status: int) -> None:
-        super().__init__(message, status=status)
-        self.status = status
-
-
-# --- Finding the cluster ---------------------------------------------------------------------------------------------
-
-
-def kubeconfig_files(kubeconfig: str | None, environment: Mapping[str, str]) -> list[Path]:
-    """The kubeconfig files that exist, by kubectl's rules; raises UnreachableError where there is none."""
-    wanted = kubeconfig or environment.get("KUBECONFIG") or "~/.kube/config"
-    files = [Path(name).expanduser() for name in wanted.split(os.pathsep) if name]
-    found = [file for file in files if file.is_file()]
-    if not found:
-        raise UnreachableError(
-            f"There is no kubeconfig at {' or '.join(map(str, files))}: start the cluster first,"
-            " or name its kubeconfig in `kubeconfig` or in the environment variable KUBECONFIG.",
-            kubeconfig=wanted,
-        )
-    return found
-
-
-def choose_context(wanted: str | None, known: list[str], current: str | None, source: str) -> str:
-    """The context to use; raises UnreachableError with the known ones where `wanted` is not among them."""
-    context = wanted or current
-    listing = ", ".join(sorted(known)) or "none"
-    if not context:
-        raise UnreachableError(f"{source} has no current context: name one in `context`. There are: {listing}.")
-    if context not in known:
-        raise UnreachableError(
-            f"There is no context {context!r} in {source}: start the cluster that makes it, or name another one."
-            f" There are: {listing}.",
-            contexts=sorted(known),
-        )
-    return context
-
-
-@dataclass(frozen=True)
-class Connection:
-    """A way to ask the API server of one context."""
-
-    context: str
-    server: str
-    get: Get
-
-
-def connect(kubeconfig: str | None, context: str | None, environment: Mapping[str, str]) -> Connection:
-    """Prepare the connection with the Python client of Kubernetes; nothing is sent yet."""
-    files = kubeconfig_files(kubeconfig, environment)
-    import kubernetes  # noqa: PLC0415 (it takes half a second, and the module says so where it is missing)
-    import urllib3  # noqa: PLC0415
-
-    source = os.pathsep.join(map(str, files))
-    configuration = kubernetes.client.Configuration()
-    try:
-        merged = kubernetes.config.kube_config.KubeConfigMerger(source).config.value
-        names = [str(entry["name"]) for entry in merged.get("contexts") or []]
-        chosen = choose_context(context, names, merged.get("current-context"), source)
-        kubernetes.config.load_kube_config(source, chosen, configuration, persist_config=False)
-    except MlopsError:
-        raise
-    except Exception as error:  # whatever a malformed file makes the client and its YAML parser trip over
-        raise UnreachableError(f"The kubeconfig {source} cannot be used: {error}", kubeconfig=source) from error
-    configuration.retries = False
-    # kubernetes 34.1 reads NO_PROXY and then forgets it (client/configuration.py).
-    configuration.no_proxy = environment.get("no_proxy") or environment.get("NO_PROXY")
-    api = kubernetes.client.ApiClient(configuration)
-
-    def get(path: str, selector: str, accept: str) -> dict[str, Any]:
-        query = [("labelSelector", selector)] if selector else []
-        try:
-            answer = api.call_api(
-                path,
-                "GET",
-                query_params=query,
-                header_params={"Accept": accept},
-                auth_settings=["BearerToken"],
-                _preload_content=False,
-                _return_http_data_only=True,
-                _request_timeout=(CONNECT_TIMEOUT, READ_TIMEOUT),
-            )
-            result: dict[str, Any] = json.loads(answer.data)
-        except kubernetes.client.ApiException as error:
-            if error.status:
-                raise ApiError(refusal(error.status, error.reason, path, chosen), error.status) from error
-            raise unreachable(configuration.host, chosen, error.reason) from error  # TLS
-        except urllib3.exceptions.HTTPError as error:
-            raise unreachable(configuration.host, chosen, error) from error
-        except ValueError as error:
-            raise unreachable(configuration.host, chosen, "the answer is not JSON") from error
-        return result
-
-    return Connection(chosen, configuration.host, get)
-
-
-def unreachable(server: str, context: str, reason: object) -> UnreachableError:
-    """The error for an API server that does not answer."""
-    text = re.sub(r"<[^>]*object at 0x[0-9a-f]+>:? ?|HTTPS?ConnectionPool\([^)]*\): ", "", str(reason)).strip()
-    return UnreachableError(
-        f"The API server {server} of context {context!r} cannot be reached: {text}. Start the cluster"
-        " (`minikube status` tells of Minikube), or correct `kubeconfig` and `context`.",
-        server=server,
-    )
-
-
-def refusal(status: int, reason: str, path: str, context: str) -> str:
-    """What to tell of an answer that is an error."""
-    advice = {
-        401: "the credentials of the context are not valid (any longer)",
-        403: "the context's user lacks the right to list this in the whole cluster",
-    }.get(status, "the API server is perhaps still starting: try again")
-    return f"The API server of context {context!r} answered {status} {reason} for {path}: {advice}."
-
-
-# --- Reading the answers ---------------------------------------------------------------------------------------------
 
 
 def parse_version(version: Mapping[str, Any]) -> str:
@@ -298,12 +159,12 @@ NOTHING: dict[str, Any] = {
 
 def collect(connection: Connection, instance: str) -> dict[str, Any]:
     """All result keys. The first question is asked alone, so that a dead server costs one timeout."""
-    get = connection.get
-    version = parse_version(get("/version", "", "application/json"))
+    version = parse_version(connection.json("GET", "/version"))
     with ThreadPoolExecutor(8) as pool:
 
-        def items(path: str, chosen: str = "", accept: str = "application/json") -> Callable[[], list[dict[str, Any]]]:
-            future = pool.submit(get, path, chosen, accept)
+        def items(path: str, chosen: str = "", accept: str = JSON) -> Callable[[], list[dict[str, Any]]]:
+            query = {"labelSelector": chosen} if chosen else {}
+            future = pool.submit(connection.json, "GET", path, query=query, accept=accept)
             return lambda: future.result()["items"] or []
 
         nodes = items("/api/v1/nodes")

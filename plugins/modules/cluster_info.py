@@ -2,7 +2,7 @@
 # Copyright (c) 2026 mlops.mlflow contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Tells what the roles need to know of a Kubernetes cluster."""
+"""The documentation of the action plugin cluster_info."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ version_added: 0.1.0
 description:
   - Reads the version, nodes, ingress classes and taken node ports of a cluster, and lists the objects of an instance.
   - Reads only the metadata of the objects, never the content of Secrets.
+  - It is an action plugin and runs on the controller.
 author:
   - mlops.mlflow maintainers (@mlops)
 requirements:
@@ -161,18 +162,14 @@ endpoints:
       type: str
 """
 
-from ansible.module_utils.basic import AnsibleModule, missing_required_lib
-from ansible_collections.mlops.mlflow.plugins.module_utils._cluster_info import ARGUMENT_SPEC, cluster_info
-from ansible_collections.mlops.mlflow.plugins.module_utils._errors import run_module
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.mlops.mlflow.plugins.module_utils._cluster_info import ARGUMENT_SPEC
 
 
 def main() -> None:
-    """The module's entry."""
+    """Only reached where the action plugin of the same name was not found."""
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
-    try:
-        run_module(module, lambda module: {"changed": False} | cluster_info(module.params))
-    except ImportError as error:
-        module.fail_json(msg=missing_required_lib(error.name or "kubernetes"))
+    module.fail_json(msg="cluster_info is an action plugin: call it by its full name, mlops.mlflow.cluster_info.")
 
 
 if __name__ == "__main__":

@@ -11,15 +11,16 @@ module: kubernetes_apply
 short_description: Apply a component's objects in one call and prune what it no longer wants
 version_added: 0.1.0
 description:
-  - Applies a list of objects by one server-side apply of M(kubernetes.core.k8s). The field manager is C(mlops.mlflow).
+  - Applies a list of objects by server-side apply as the field manager C(mlops.mlflow), and waits until their
+    Deployments are rolled out.
   - Removes the component's objects that are in the cluster and no longer in the list.
-  - It is an action plugin, which adds to M(kubernetes.core.k8s) a diff for each object of a list, the pruning, a check
-    mode that works before the namespace or the cluster exists, and patience with an ingress controller that is still
-    starting and refuses Ingresses through its admission webhook.
+  - It is an action plugin, which makes it several times faster than a task of M(kubernetes.core.k8s), and adds a diff
+    for each object of a list, the pruning, a check mode that works before the namespace or the cluster exists, and
+    patience with an ingress controller that is still starting and refuses Ingresses through its admission webhook.
 author:
   - mlops.mlflow maintainers (@mlops)
 requirements:
-  - kubernetes.core >= 6.2.0
+  - kubernetes (Python package) >= 31
 options:
   kubeconfig:
     description: The kubeconfig file.
@@ -46,7 +47,7 @@ options:
     elements: dict
     required: true
   wait_timeout:
-    description: Seconds to wait until the objects are ready; V(0) does not wait.
+    description: Seconds to wait until the Deployments are rolled out; V(0) does not wait.
     type: int
     default: 0
 attributes:

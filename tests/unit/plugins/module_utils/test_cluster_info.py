@@ -242,7 +242,7 @@ def test_other_versions_are_taken(version: str) -> None:
 @pytest.mark.parametrize(("status", "advice"), [(401, "credentials"), (403, "lacks the right"), (503, "starting")])
 def test_a_refusal_is_told(api_server: Server, tmp_path: Path, status: int, advice: str) -> None:
     url, _ = api_server(ANSWERS | {"/api/v1/nodes": status})
-    with pytest.raises(MlopsError, match=rf"answered {status} .* for /api/v1/nodes: .*{advice}"):
+    with pytest.raises(MlopsError, match=rf"answered {status} .* for GET /api/v1/nodes: .*{advice}"):
         ask(kubeconfig(tmp_path / "config", url))
 
 
