@@ -19,6 +19,7 @@ import secrets
 import time
 import urllib.parse
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -225,8 +226,9 @@ def wait_until_healthy(plan: Plan, endpoints: Sequence[Endpoint], timeout: float
     short_end = end
     before = None
     while True:
-        for endpoint in endpoints:
-            plan.run(endpoint, min(_REQUEST_TIMEOUT, max(1.0, end - time.monotonic())))
+        limit = min(_REQUEST_TIMEOUT, max(1.0, end - time.monotonic()))
+        with ThreadPoolExecutor(max(1, len(endpoints))) as pool:  # side by side: most of it is waiting for the server
+            list(pool.map(lambda endpoint, limit=limit: plan.run(endpoint, limit), endpoints))
         patience = min((error.patience for endpoint in endpoints for error in endpoint.failures), default=Patience.NONE)
         if patience == Patience.NONE:
             return
