@@ -109,8 +109,11 @@ def parse_events(lines: Iterable[str]) -> Iterator[Event]:
 
 def explain_failure(attempted: str, result: Result) -> MlopsError:
     """The error of a call that failed: Minikube's own message and advice if it gave any, else its last lines."""
-    errors = [event for event in parse_events(result.tail) if event.kind == "error"]
+    # The last words of many failures are a box with the address of Minikube's issue tracker; the cause comes before it.
+    events = [event for event in parse_events(result.tail) if "\u2502" not in event.message]
+    errors = [event for event in events if event.kind == "error"]
     plain = [line for line in result.tail if parse_event(line) is None and line.strip()]
+    plain = plain or [event.message for event in events]
     name = EXIT_CODES.get(result.rc, "")
     code = f"exit code {result.rc}" + (f": {name}" if name else "")
     parts = [f"{attempted} failed ({code})."]

@@ -122,6 +122,19 @@ def failure(*lines: str, rc: int = 80) -> MlopsError:
     return mk.explain_failure("`minikube start`", Result(("minikube", "start"), rc, "", lines, 0.1))
 
 
+def test_the_box_that_asks_for_an_issue_is_not_the_cause() -> None:
+    def event(kind: str, message: str) -> str:
+        return json.dumps({"type": f"io.k8s.sigs.minikube.{kind}", "data": {"message": message}})
+
+    lines = (
+        event("warning", "docker did not start"),
+        event("error", "\u256d\u2500\u256e\n\u2502 please let us know \u2502"),
+    )
+    error = failure(*lines, rc=90)
+    assert "please let us know" not in error.message
+    assert "docker did not start" in error.message
+
+
 def test_a_failure_has_message_advice_and_the_name_of_its_exit_code() -> None:
     data = {"message": "Docker is not running", "advice": "Start the service", "name": "PROVIDER_DOCKER_NOT_RUNNING"}
     error = failure("E1124 noise", json.dumps({"type": "io.k8s.sigs.minikube.error", "data": data}), rc=63)
