@@ -24,6 +24,8 @@ from ansible_collections.mlops.mlflow.plugins.module_utils._kubernetes import (
 
 FIELD_MANAGER = "mlops.mlflow"
 WEBHOOK_RETRIES, WEBHOOK_PAUSE = 20, 3  # times and seconds: an ingress controller that starts is ready within a minute
+# What holds data, perhaps other people's too, goes by a teardown alone.
+NEVER_PRUNED = ("Namespace", "PersistentVolume", "PersistentVolumeClaim")
 REMOVAL_TIMEOUT = 120  # seconds
 # What the server sets by itself would drown the diff.
 SERVER_FIELDS = ("managedFields", "resourceVersion", "generation", "uid", "creationTimestamp", "selfLink")
@@ -54,16 +56,18 @@ def namespace_known(cluster: Mapping[str, Any], namespace: str) -> bool:
 def unwanted(
     cluster: Mapping[str, Any], component: str, definitions: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
-    """The component's objects in the cluster that are no longer among its definitions."""
+    """The component's objects in the cluster that are no longer among its definitions, without those that hold data."""
     wanted = {identity(definition) for definition in definitions}
     return [
         {
             "apiVersion": found["apiVersion"],
             "kind": found["kind"],
-            "metadata": {"name": found["name"], **({"namespace": found["namespace"]} if found["namespace"] else {})},
+            "metadata": {"name": found["name"], "namespace": found["namespace"]},
         }
         for found in cluster["objects"]
-        if found["component"] == component and f"{found['kind']}/{found['name']}" not in wanted
+        if found["component"] == component
+        and found["kind"] not in NEVER_PRUNED
+        and f"{found['kind']}/{found['name']}" not in wanted
     ]
 
 

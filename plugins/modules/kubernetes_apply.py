@@ -13,7 +13,8 @@ version_added: 0.1.0
 description:
   - Applies a list of objects by server-side apply as the field manager C(mlops.mlflow), and waits until their
     Deployments are rolled out.
-  - Removes the component's objects that are in the cluster and no longer in the list.
+  - Removes the component's objects that are in the cluster and no longer in the list, but never a Namespace, a
+    PersistentVolume or a PersistentVolumeClaim, which hold data.
   - It is an action plugin, which makes it several times faster than a task of M(kubernetes.core.k8s), and adds a diff
     for each object of a list, the pruning, a check mode that works before the namespace or the cluster exists, and
     patience with an ingress controller that is still starting and refuses Ingresses through its admission webhook.

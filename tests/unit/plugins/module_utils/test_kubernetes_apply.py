@@ -63,9 +63,9 @@ def test_what_a_component_no_longer_wants_goes_and_nothing_else() -> None:
     ]
 
 
-def test_an_object_of_the_cluster_is_deleted_without_a_namespace() -> None:
-    there = cluster(found("PersistentVolume", "v", component="storage", namespace=""))
-    assert objects.unwanted(there, "storage", [])[0]["metadata"] == {"name": "v"}
+@pytest.mark.parametrize("kind", ["Namespace", "PersistentVolume", "PersistentVolumeClaim"])
+def test_what_holds_data_is_never_pruned(kind: str) -> None:
+    assert objects.unwanted(cluster(found(kind, "old", component="storage")), "storage", []) == []
 
 
 def test_the_server_is_asked_for_a_dry_run_only_where_the_namespace_is() -> None:
