@@ -30,12 +30,13 @@ deploy: .venv/ready ## Bring up Minikube and a verified MLflow on it
 	@if command -v minikube >/dev/null && { docker info || podman info; } >/dev/null 2>&1; then \
 	  inventory=inventory/minikube; echo "Using the minikube and the container engine of this machine"; \
 	elif [ -e /etc/debian_version ] && [ "$$(id -u)" = 0 ]; then \
-	  echo "No minikube with a container engine here: building both from source, once (about 20 minutes)"; \
+	  echo "No minikube with a container engine here: using the sandbox, which is built from source once (about 20 minutes)"; \
 	  $(MAKE) --no-print-directory sandbox; inventory=inventory/sandbox; \
 	else \
 	  echo "Install minikube (https://minikube.sigs.k8s.io/docs/start) and Docker or Podman, or run this as root on Debian" >&2; exit 1; \
 	fi; \
-	ansible-playbook -i $$inventory site.yml
+	ansible-playbook -i $$inventory site.yml; \
+	printf '\nFrom here on: .venv/bin/ansible-playbook -i %s playbooks/verify.yml (or site.yml, playbooks/teardown.yml)\n' $$inventory
 
 .PHONY: test
 test: .venv/ready ## Run every test and quality gate on a real Minikube
