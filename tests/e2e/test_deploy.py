@@ -58,7 +58,9 @@ def test_verify_alone(playbook: PlaybookRunner, deployed: Deployment) -> None:
 
 @pytest.fixture(scope="module")
 def second(sandbox: Sandbox, playbook: PlaybookRunner, deployed: Deployment) -> Iterator[Deployment]:
-    """A second instance beside the main one; what a failed test leaves of it is removed."""
+    """A second instance beside the main one; what a failed or killed test left of it is removed."""
+    removal = SECOND | {"mlflow_teardown_data": True}
+    playbook("playbooks/teardown.yml", removal)
     checked = playbook("site.yml", SECOND, check=True)
     assert checked.count("failed") == 0
     assert checked.count("changed") > 0
@@ -67,7 +69,7 @@ def second(sandbox: Sandbox, playbook: PlaybookRunner, deployed: Deployment) -> 
 
     playbook("site.yml", SECOND)
     yield Deployment.read(sandbox, NAMESPACE)
-    playbook("playbooks/teardown.yml", SECOND | {"mlflow_teardown_data": True})
+    playbook("playbooks/teardown.yml", removal)
 
 
 def test_all_objects_are_labelled(sandbox: Sandbox, second: Deployment, deployed: Deployment) -> None:

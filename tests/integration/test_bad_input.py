@@ -166,6 +166,7 @@ def test_numbers_given_as_text_are_numbers(deployed: Deployment, playbook: Playb
 def test_a_node_port_that_another_service_has(sandbox: Sandbox, playbook: PlaybookRunner) -> None:
     port = {"port": 80, "nodePort": TAKEN_PORT}
     service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "other", "namespace": NAMESPACE}}
+    sandbox.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found")  # what a killed test left
     sandbox.kubectl("create", "namespace", NAMESPACE)
     try:
         sandbox.kubectl("apply", "-f", "-", stdin=json.dumps(service | {"spec": {"type": "NodePort", "ports": [port]}}))
@@ -272,6 +273,7 @@ def node(sandbox: Sandbox) -> Iterator[Sandbox]:
         "sudo umount /data/mlops-test-full; sudo rmdir /data/mlops-test-full;"
         " sudo rm -f /data/mlops-test-link /data/mlops-test-file; sudo userdel --remove mlops-test"
     )
+    sandbox.minikube("ssh", "--", undo, check=False)  # what a killed test left
     sandbox.minikube("ssh", "--", make)
     try:
         yield sandbox
