@@ -129,6 +129,7 @@ class Client:
             broken: OSError | None = None
             try:
                 connection.request(method, target, body, headers)
+                _acknowledge_at_once(connection)
             except (BrokenPipeError, ConnectionResetError) as error:
                 broken = error  # a proxy may answer (413) and close before it has read all
             try:
@@ -340,6 +341,15 @@ def _open(peer: tuple[str, int], timeout: float | None) -> socket.socket:
     # Headers and body leave in two writes: without this the second one waits for the first one's acknowledgement.
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return connection
+
+
+def _acknowledge_at_once(connection: http.client.HTTPConnection) -> None:
+    """Spare 40 ms an answer: MLflow's server sends headers and body apart, and the body waits for an acknowledgement.
+
+    The kernel takes the option back by itself (tcp(7), TCP_QUICKACK), so that it is set for every request; Linux only.
+    """
+    if connection.sock is not None and hasattr(socket, "TCP_QUICKACK"):
+        connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
 
 def _tls(server: Server) -> ssl.SSLContext:
