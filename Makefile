@@ -17,12 +17,14 @@ help: ## This list
 # Of what MLflow's package asks for, the server never imports these; they are more than half of a plain installation.
 UNNEEDED := pyarrow scipy scikit-learn joblib threadpoolctl narwhals matplotlib contourpy cycler fonttools kiwisolver pillow pyparsing skops \
   gunicorn docker
+# uvicorn takes these where they are: uvloop sends an answer at once, where asyncio holds its body back for 40 ms.
+FASTER := uvloop httptools
 MLFLOW_VERSIONS := 3.17.2
 
 .PHONY: requirements
 requirements: .venv/ready ## Pin requirements.in anew into requirements.txt
 	uv pip compile --quiet --upgrade --python-version 3.11 requirements.in -o requirements.txt
-	$(foreach version,$(MLFLOW_VERSIONS),echo 'mlflow==$(version)' | uv pip compile --quiet --upgrade --generate-hashes --no-header \
+	$(foreach version,$(MLFLOW_VERSIONS),printf '%s\n' mlflow==$(version) $(FASTER) | uv pip compile --quiet --upgrade --generate-hashes --no-header \
 	  --python-version 3.13 --python-platform x86_64-manylinux_2_28 $(UNNEEDED:%=--no-emit-package %) - -o roles/image/files/mlflow-$(version).txt;)
 
 .PHONY: deploy
