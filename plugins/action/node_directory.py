@@ -8,29 +8,19 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
-from ansible.plugins.action import ActionBase
 from ansible_collections.mlops.mlflow.plugins.module_utils import _node_directory as node
 from ansible_collections.mlops.mlflow.plugins.module_utils._errors import MlopsError
+from ansible_collections.mlops.mlflow.plugins.plugin_utils._action import MlopsAction
 
 
-class ActionModule(ActionBase):
+class ActionModule(MlopsAction):
     """One round trip reads the state; a second one is made only where something has to change."""
 
-    TRANSFERS_FILES = False
-    _supports_check_mode = True
-    _supports_async = False
+    argument_spec = node.ARGUMENT_SPEC
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """The task's result, by Ansible's contract for action plugins."""
-        result: dict[str, Any] = super().run(tmp, task_vars)
-        parameters = self.validate_argument_spec(node.ARGUMENT_SPEC)[1]
-        try:
-            result |= self._keep(node.parse_wanted(parameters))
-        except MlopsError as error:
-            result |= {"failed": True, "msg": error.message, **error.details}
-        return result
-
-    def _keep(self, wanted: node.Wanted) -> dict[str, Any]:
+    def work(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        """Compare the directory with what is wanted, and change what differs."""
+        wanted = node.parse_wanted(parameters)
         found = self._on_node(node.read_script(wanted))
         node.refuse(wanted, found)
         for warning in node.warnings(wanted, found):

@@ -170,13 +170,18 @@ def collect(connection: Connection, instance: str) -> dict[str, Any]:
         nodes = items("/api/v1/nodes")
         classes = items("/apis/networking.k8s.io/v1/ingressclasses")
         services = items("/api/v1/services")
-        ingresses = items(KINDS["Ingress"], selector(instance))
-        objects = {kind: items(path, selector(instance), METADATA_ONLY) for kind, path in KINDS.items()}
+        # Of an Ingress the hosts are needed too; the Services are all there already.
+        listed = {
+            kind: items(path, selector(instance), JSON if kind == "Ingress" else METADATA_ONLY)
+            for kind, path in KINDS.items()
+            if kind != "Service"
+        }
         described_nodes = [describe_node(node) for node in nodes()]
         node_address = next((address for node in described_nodes for address in node["addresses"]), "")
-        own_services = [each for each in services() if belongs(each["metadata"], instance)]
-        endpoints = [service_endpoint(each, node_address) for each in own_services]
-        endpoints += [ingress_endpoint(each, node_address) for each in ingresses()]
+        objects = {kind: found() for kind, found in listed.items()}
+        objects["Service"] = [each for each in services() if belongs(each["metadata"], instance)]
+        endpoints = [service_endpoint(each, node_address) for each in objects["Service"]]
+        endpoints += [ingress_endpoint(each, node_address) for each in objects["Ingress"]]
         return NOTHING | {
             "reachable": True,
             "context": connection.context,
@@ -185,7 +190,7 @@ def collect(connection: Connection, instance: str) -> dict[str, Any]:
             "nodes": described_nodes,
             "ingress_classes": [describe_ingress_class(each) for each in classes()],
             "node_ports": node_ports(services()),
-            "objects": [describe_object(kind, each["metadata"]) for kind, found in objects.items() for each in found()],
+            "objects": [describe_object(kind, each["metadata"]) for kind, found in objects.items() for each in found],
             "endpoints": [endpoint for endpoint in endpoints if endpoint],
         }
 

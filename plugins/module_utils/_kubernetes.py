@@ -175,8 +175,12 @@ class Connection:
 
 def connect(kubeconfig: str | None, context: str | None, environment: Mapping[str, str]) -> Connection:
     """Prepare the connection with the Python client of Kubernetes; nothing is sent yet."""
+    try:
+        import kubernetes  # noqa: PLC0415 (half a second, where the main process has not loaded it)
+    except ImportError as error:
+        advice = "The Python package kubernetes is missing beside Ansible: install it with pip install kubernetes."
+        raise MlopsError(advice) from error
     files = kubeconfig_files(kubeconfig, environment)
-    import kubernetes  # noqa: PLC0415 (it takes half a second, and the module says so where it is missing)
 
     source = os.pathsep.join(map(str, files))
     configuration = kubernetes.client.Configuration()
@@ -216,4 +220,5 @@ def refusal(status: int, reason: str, body: str | bytes | None, asked: str, cont
         403: "the context's user lacks the right to do this",
         422: "a value in it is not valid",
     }.get(status, "the API server is perhaps still starting: try again" if status >= 500 else "see the server's words")
-    return f"The API server of context {context!r} answered {status} {reason} for {asked}: {said or advice} ({advice})."
+    words = f"{said} ({advice})" if said else advice
+    return f"The API server of context {context!r} answered {status} {reason} for {asked}: {words}."

@@ -108,7 +108,8 @@ def apply(connection: Connection, definition: Mapping[str, Any], *, dry_run: boo
     metadata = definition["metadata"]
     path = object_path(definition["kind"], metadata["name"], metadata.get("namespace"))
     query = {"fieldManager": FIELD_MANAGER, "force": "true", **({"dryRun": "All"} if dry_run else {})}
-    for attempt in range(1, WEBHOOK_RETRIES + 1):
+    attempt = 1
+    while True:
         try:
             return connection.json("PATCH", path, query=query, body=definition, content_type=APPLY, read_timeout=60)
         except ApiError as error:
@@ -116,7 +117,7 @@ def apply(connection: Connection, definition: Mapping[str, Any], *, dry_run: boo
                 raise
             tell(f"An admission webhook does not answer yet; attempt {attempt}, again in {WEBHOOK_PAUSE} s")
             time.sleep(WEBHOOK_PAUSE)
-    raise AssertionError("unreachable: the last attempt returns or raises")
+            attempt += 1
 
 
 def wait_for_rollout(connection: Connection, deployment: Mapping[str, Any], timeout: float) -> None:

@@ -9,36 +9,13 @@ Kubernetes, which takes half a second; every task is a fork of that process and 
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from contextlib import suppress
 
-from ansible.plugins.action import ActionBase
-from ansible_collections.mlops.mlflow.plugins.module_utils._errors import MlopsError
+from ansible_collections.mlops.mlflow.plugins.plugin_utils._action import MlopsAction
 
-try:
-    import kubernetes
-except ImportError:  # told when a task needs it
-    kubernetes = None
+with suppress(ImportError):  # told when a task needs it
+    import kubernetes  # noqa: F401
 
 
-class KubernetesAction(ActionBase):
-    """Validates the task's arguments by `argument_spec` and turns MlopsError into a failed result."""
-
-    _supports_check_mode = True
-    _supports_async = False
-    argument_spec: ClassVar[dict[str, dict[str, Any]]]
-
-    def work(self, parameters: dict[str, Any]) -> dict[str, Any]:
-        """The task's result; raises MlopsError."""
-        raise NotImplementedError
-
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """The task's result, by Ansible's contract for action plugins."""
-        result: dict[str, Any] = super().run(tmp, task_vars)
-        parameters = self.validate_argument_spec(self.argument_spec)[1]
-        if kubernetes is None:
-            advice = "The Python package kubernetes is missing beside Ansible: install it with pip install kubernetes."
-            return result | {"failed": True, "msg": advice}
-        try:
-            return result | self.work(parameters)
-        except MlopsError as error:
-            return result | {"failed": True, "msg": error.message, **error.details}
+class KubernetesAction(MlopsAction):
+    """An action in a process that has the client already."""

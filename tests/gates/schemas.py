@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-PREFIX = "#/definitions/"
 # Types that are written as text or number; the API description calls them text.
 TEXT_OR_NUMBER = frozenset({"io.k8s.apimachinery.pkg.api.resource.Quantity"})
 

@@ -7,6 +7,7 @@ import inspect
 import io
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -382,7 +383,7 @@ def preload_step(docker: Docker) -> Step:
         for name, step, changes in ((BASE_IMAGE, "base-rootfs", ()), (PYTHON_IMAGE, "python-rootfs", PYTHON_CHANGES)):
             with (work.needs[step] / "rootfs.tar.lz4").open("rb") as archive:
                 words = ["docker", "import", *(f"--change={change}" for change in changes), "-", name]
-                command = f"set -o pipefail; lz4 -dc | {' '.join(map(_quote, words))}"
+                command = f"set -o pipefail; lz4 -dc | {shlex.join(words)}"
                 work.run([docker.program, *inside, "bash", "-c", command], stdin=archive)
         for image in CLUSTER_IMAGES:
             context = work.out / "context.tar"
@@ -433,10 +434,6 @@ def _root_owned(entry: tarfile.TarInfo) -> tarfile.TarInfo:
     entry.uname = entry.gname = ""
     entry.mode = 0o755
     return entry
-
-
-def _quote(word: str) -> str:
-    return "'" + word.replace("'", "'\\''") + "'"
 
 
 def import_node_image(docker: Docker, rootfs: Path) -> None:
