@@ -10,11 +10,12 @@ Kubernetes, which takes half a second; every task is a fork of that process and 
 from __future__ import annotations
 
 from contextlib import suppress
+from importlib import import_module
 
 from ansible_collections.mlops.mlflow.plugins.plugin_utils._action import MlopsAction
 
 with suppress(ImportError):  # told when a task needs it
-    import kubernetes  # noqa: F401
+    import_module("kubernetes")
 
 
 class KubernetesAction(MlopsAction):
