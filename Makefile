@@ -19,13 +19,23 @@ UNNEEDED := pyarrow scipy scikit-learn joblib threadpoolctl narwhals matplotlib 
   gunicorn docker
 # uvicorn takes these where they are: uvloop sends an answer at once, where asyncio holds its body back for 40 ms.
 FASTER := uvloop httptools
+# Artifacts on S3 (mlflow_artifact_store).
+S3 := boto3
+# What trains and explores beside the server: the Jobs' and the notebook's image, and the controller's virtual environment. One version
+# of each package for every Python, so that a model loads wherever it was made.
+WORKBENCH := scikit-learn xgboost-cpu matplotlib jupyterlab
 MLFLOW_VERSIONS := 3.17.2
+
+COMPILE := uv pip compile --quiet --upgrade --generate-hashes --no-header
 
 .PHONY: requirements
 requirements: .venv/ready ## Pin requirements.in anew into requirements.txt
 	uv pip compile --quiet --upgrade --python-version 3.11 requirements.in -o requirements.txt
-	$(foreach version,$(MLFLOW_VERSIONS),printf '%s\n' mlflow==$(version) $(FASTER) | uv pip compile --quiet --upgrade --generate-hashes --no-header \
-	  --python-version 3.13 --python-platform x86_64-manylinux_2_28 $(UNNEEDED:%=--no-emit-package %) - -o roles/image/files/mlflow-$(version).txt;)
+	$(foreach version,$(MLFLOW_VERSIONS),\
+	  printf '%s\n' mlflow==$(version) $(FASTER) $(S3) | $(COMPILE) --python-version 3.13 --python-platform x86_64-manylinux_2_28 \
+	    $(UNNEEDED:%=--no-emit-package %) - -o roles/image/files/mlflow-$(version).txt; \
+	  printf '%s\n' mlflow==$(version) $(WORKBENCH) | $(COMPILE) --universal --fork-strategy fewest --python-version 3.11 - \
+	    -o roles/image/files/workbench-$(version).txt;)
 
 .PHONY: deploy
 deploy: .venv/ready ## Bring up Minikube and a verified MLflow on it
