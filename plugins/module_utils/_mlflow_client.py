@@ -1,48 +1,53 @@
 # Copyright (c) 2026 mlops.mlflow contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A thin client of MLflow's REST API, and what its failures mean to an operator.
+"""A thin client of MLflow's REST API, and what it returns.
 
 The contract relied on is that of MLflow 3.17.2: the routes of `mlflow.server`, `mlflow.server.handlers` and
 `mlflow.server.server_info_api`, the errors of `mlflow.exceptions`, the host check of `mlflow.server.fastapi_security`.
 The `mlflow` package itself is not imported: that takes 1.7 s, a whole check with this client takes 0.1 s.
-
-`http.client` is used instead of `ansible.module_utils.urls`, which opens a connection for each request and cannot be
-told to connect to one address while it speaks to another (`curl --resolve`). As there, `http_proxy`, `https_proxy` and
-`no_proxy` are heeded, except where `address` says where to connect.
 """
 
 from __future__ import annotations
 
-import base64
-import http.client
-import json
-import os
-import socket
-import ssl
-import urllib.parse
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, BinaryIO, TypeVar
 
-from ansible_collections.mlops.mlflow.plugins.module_utils._mlflow_server import (
-    MlflowError,
-    Server,
-    excerpt,
-    failure,
-    foreign,
-    refusal,
-)
+from ansible_collections.mlops.mlflow.plugins.module_utils._errors import MlopsError
+from ansible_collections.mlops.mlflow.plugins.module_utils._mlflow_http import Http
+from ansible_collections.mlops.mlflow.plugins.module_utils._mlflow_server import MlflowError, excerpt, foreign
 
 HEALTH = "/health"
 VERSION = "/version"
 SERVER_INFO = "/api/3.0/mlflow/server-info"
 API = "/api/2.0/mlflow"
 ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts"
+# What a module's `view` option means to MLflow (`mlflow.entities.ViewType`).
+VIEWS = {"active": "ACTIVE_ONLY", "deleted": "DELETED_ONLY", "all": "ALL"}
+PARENT_TAG = "mlflow.parentRunId"  # `mlflow.utils.mlflow_tags.MLFLOW_PARENT_RUN_ID`
+NAME_TAG = "mlflow.runName"  # `mlflow.utils.mlflow_tags.MLFLOW_RUN_NAME`
 
-# Answers are read up to here: whatever is larger is no answer of MLflow's, and nothing that we asked for.
-_ANSWER_LIMIT = 64 * 1024 * 1024
-_PAGE = 1000  # `SEARCH_MAX_RESULTS_THRESHOLD` for models and experiments alike
+_T = TypeVar("_T")
+
+
+def found(read: Callable[[], _T]) -> _T | None:
+    """What `read` returns; None where MLflow knows no such thing."""
+    try:
+        return read()
+    except MlflowError as error:
+        if error.code == "RESOURCE_DOES_NOT_EXIST":
+            return None
+        raise
+
+
+def quoted(text: str) -> str:
+    """Text in a filter string, which knows two kinds of quotes and no escapes (`mlflow.utils.search_utils`)."""
+    mark = '"' if "'" in text else "'"
+    if mark in text:
+        raise MlopsError(f"MLflow cannot search for {text!r}: it holds both kinds of quotes. Choose another name")
+    return f"{mark}{text}{mark}"
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,7 @@ class Experiment:
             name=answer["name"],
             artifact_location=answer.get("artifact_location", ""),
             deleted=answer.get("lifecycle_stage") == "deleted",
-            tags={tag["key"]: tag.get("value", "") for tag in answer.get("tags", [])},
+            tags=_pairs(answer.get("tags", [])),
             created=answer.get("creation_time"),
             updated=answer.get("last_update_time"),
         )
@@ -82,85 +87,152 @@ class Experiment:
         }
 
 
-class Client:
-    """Requests to one tracking server over one connection, which is made when first needed.
+@dataclass(frozen=True)
+class RegisteredModel:
+    """A registered model as MLflow returns it (`mlflow.entities.model_registry.RegisteredModel`)."""
 
-    Every method raises `MlflowError`. Use it as a context manager, or `close` it.
-    """
+    name: str
+    description: str
+    tags: dict[str, str]
+    aliases: dict[str, int]
+    latest_version: int | None
+    created: int | None  # ms since 1970
+    updated: int | None  # ms since 1970
 
-    def __init__(self, server: Server, timeout: float = 30.0) -> None:
-        self.server = server
-        self.timeout = timeout  # seconds that a single read or write may take
-        self._connection: http.client.HTTPConnection | None = None
-        self._proxy = server.proxy
-        self._base = server.parts.path.rstrip("/")
-        self._headers = {"Host": server.host_header, "User-Agent": "mlops.mlflow", "Accept": "*/*"}
-        if server.username is not None:
-            self._headers["Authorization"] = "Basic " + _basic(server.username, server.password or "")
+    @classmethod
+    def of(cls, answer: Mapping[str, Any]) -> RegisteredModel:
+        return cls(
+            name=answer["name"],
+            description=answer.get("description", ""),
+            tags=_pairs(answer.get("tags", [])),
+            aliases={item["alias"]: int(item["version"]) for item in answer.get("aliases", [])},
+            latest_version=max((int(item["version"]) for item in answer.get("latest_versions", [])), default=None),
+            created=answer.get("creation_timestamp"),
+            updated=answer.get("last_updated_timestamp"),
+        )
 
-    def __enter__(self) -> Self:
-        return self
+    def result(self) -> dict[str, Any]:
+        """As modules return it."""
+        return {
+            "name": self.name,
+            "description": self.description,
+            "tags": self.tags,
+            "aliases": self.aliases,
+            "latest_version": self.latest_version,
+            "creation_time": self.created,
+            "last_update_time": self.updated,
+        }
 
-    def __exit__(self, *exception: object) -> None:
-        self.close()
 
-    def close(self) -> None:
-        if self._connection:
-            self._connection.close()
-            self._connection = None
+@dataclass(frozen=True)
+class ModelVersion:
+    """A version of a registered model as MLflow returns it (`mlflow.entities.model_registry.ModelVersion`)."""
 
-    def request(
-        self,
-        method: str,
-        path: str,
-        body: bytes | None = None,
-        query: Mapping[str, str] | None = None,
-        content_type: str = "application/octet-stream",
-    ) -> bytes:
-        """The body of the answer to one request; anything but a status of 200 to 299 is an error."""
-        target = self._base + urllib.parse.quote(path)
-        if query:
-            target += "?" + urllib.parse.urlencode(query)
-        try:
-            connection = self._connect()
-            headers = self._headers | ({"Content-Type": content_type} if body is not None else {})
-            if self._proxy and self.server.parts.scheme == "http":
-                target = f"http://{self.server.parts.netloc}{target}"
-            broken: OSError | None = None
-            try:
-                connection.request(method, target, body, headers)
-                _acknowledge_at_once(connection)
-            except (BrokenPipeError, ConnectionResetError) as error:
-                broken = error  # a proxy may answer (413) and close before it has read all
-            try:
-                response = connection.getresponse()
-            except (OSError, http.client.HTTPException) as error:
-                raise broken or error from error
-            content = response.read(_ANSWER_LIMIT)
-            if broken or response.will_close:
-                self.close()
-        except (OSError, http.client.HTTPException) as error:
-            self.close()
-            raise failure(self.server, error) from error
-        if not 200 <= response.status < 300:
-            raise refusal(self.server, response.status, response.headers.get("Location"), content)
-        return content
+    name: str
+    version: int
+    description: str
+    source: str
+    run_id: str | None
+    status: str  # READY, PENDING_REGISTRATION or FAILED_REGISTRATION
+    status_message: str
+    tags: dict[str, str]
+    aliases: list[str]
+    created: int | None  # ms since 1970
+    updated: int | None  # ms since 1970
 
-    def call(self, method: str, route: str, **parameters: Any) -> dict[str, Any]:
-        """MLflow's JSON answer to a call; `parameters` become the query of a GET, else the body."""
-        if method == "GET":
-            content = self.request(method, route, query=parameters)
-        else:
-            content = self.request(method, route, json.dumps(parameters).encode(), content_type="application/json")
-        try:
-            answer = json.loads(content or b"{}")
-        except ValueError:
-            answer = None
-        if not isinstance(answer, dict):
-            raise foreign(
-                self.server, f"{method} {route} was answered with something that is not JSON{excerpt(content)}"
-            )
-        return answer
+    @classmethod
+    def of(cls, answer: Mapping[str, Any]) -> ModelVersion:
+        return cls(
+            name=answer["name"],
+            version=int(answer["version"]),
+            description=answer.get("description", ""),
+            source=answer.get("source", ""),
+            run_id=answer.get("run_id") or None,
+            status=answer.get("status", "READY"),
+            status_message=answer.get("status_message", ""),
+            tags=_pairs(answer.get("tags", [])),
+            aliases=sorted(answer.get("aliases", [])),
+            created=answer.get("creation_timestamp"),
+            updated=answer.get("last_updated_timestamp"),
+        )
+
+    def result(self) -> dict[str, Any]:
+        """As modules return it."""
+        return {
+            "name": self.name,
+            "version": self.version,
+            "description": self.description,
+            "source": self.source,
+            "run_id": self.run_id,
+            "status": self.status,
+            "status_message": self.status_message,
+            "tags": self.tags,
+            "aliases": self.aliases,
+            "creation_time": self.created,
+            "last_update_time": self.updated,
+        }
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as MLflow returns it (`mlflow.entities.Run`)."""
+
+    id: str
+    name: str
+    status: str
+    deleted: bool
+    tags: dict[str, str]
+    answer: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, answer: Mapping[str, Any]) -> Run:
+        info = answer["info"]
+        return cls(
+            id=info["run_id"],
+            name=info.get("run_name", ""),
+            status=info.get("status", ""),
+            deleted=info.get("lifecycle_stage") == "deleted",
+            tags=_pairs(answer.get("data", {}).get("tags", [])),
+            answer=answer,
+        )
+
+    def result(self) -> dict[str, Any]:
+        """As modules return it."""
+        info, data = self.answer["info"], self.answer.get("data", {})
+        models = self.answer.get("outputs", {}).get("model_outputs", [])
+        datasets = self.answer.get("inputs", {}).get("dataset_inputs", [])
+        return {
+            "id": self.id,
+            "name": self.name,
+            "experiment_id": info.get("experiment_id"),
+            "status": self.status,
+            "lifecycle_stage": "deleted" if self.deleted else "active",
+            "start_time": info.get("start_time"),
+            "end_time": info.get("end_time"),
+            "artifact_uri": info.get("artifact_uri"),
+            "parent": self.tags.get(PARENT_TAG),
+            "params": _pairs(data.get("params", [])),
+            "metrics": _pairs(data.get("metrics", [])),
+            "tags": self.tags,
+            "models": [{"id": item["model_id"], "step": item.get("step", 0)} for item in models],
+            "datasets": [{key: item["dataset"].get(key) for key in ("name", "digest")} for item in datasets],
+        }
+
+
+@dataclass(frozen=True)
+class File:
+    """What a directory of the artifact store lists (`mlflow.entities.FileInfo`)."""
+
+    name: str
+    size: int | None  # None: a directory
+
+    @classmethod
+    def of(cls, answer: Mapping[str, Any]) -> File:
+        return cls(answer["path"], None if answer.get("is_dir") else int(answer.get("file_size", 0)))
+
+
+class Client(Http):
+    """What MLflow can be asked to do. Every method raises `MlflowError`."""
 
     # What the server says of itself.
 
@@ -191,20 +263,15 @@ class Client:
 
     def experiment(self, name: str) -> Experiment | None:
         """The experiment of that name, active or deleted."""
-        try:
-            answer = self.call("GET", f"{API}/experiments/get-by-name", experiment_name=name)
-        except MlflowError as error:
-            if error.code == "RESOURCE_DOES_NOT_EXIST":
-                return None
-            raise
-        return Experiment.of(answer["experiment"])
+        answer = found(lambda: self.call("GET", f"{API}/experiments/get-by-name", experiment_name=name))
+        return Experiment.of(answer["experiment"]) if answer else None
 
     def experiment_by_id(self, experiment_id: str) -> Experiment:
         return Experiment.of(self.call("GET", f"{API}/experiments/get", experiment_id=experiment_id)["experiment"])
 
     def experiments(self, *, view: str = "ACTIVE_ONLY", limit: int | None = None) -> list[Experiment]:
         """Experiments of a view (ACTIVE_ONLY, DELETED_ONLY, ALL), at most `limit`."""
-        pages = self._pages("POST", f"{API}/experiments/search", "experiments", limit, view_type=view)
+        pages = self.pages("POST", f"{API}/experiments/search", "experiments", limit, view_type=view)
         return [Experiment.of(item) for item in pages]
 
     def create_experiment(
@@ -215,7 +282,7 @@ class Client:
         if artifact_location:
             parameters["artifact_location"] = artifact_location
         if tags:
-            parameters["tags"] = [{"key": key, "value": value} for key, value in tags.items()]
+            parameters["tags"] = _items(tags)
         return str(self.call("POST", f"{API}/experiments/create", **parameters)["experiment_id"])
 
     def delete_experiment(self, experiment_id: str) -> None:
@@ -232,140 +299,150 @@ class Client:
     def delete_experiment_tag(self, experiment_id: str, key: str) -> None:
         self.call("POST", f"{API}/experiments/delete-experiment-tag", experiment_id=experiment_id, key=key)
 
-    # Registered models: `mlflow.server.handlers._{create,get,search,delete}_registered_model*`.
+    # Runs: `mlflow.server.handlers._{create,get,search,update,delete}_run*`, `_{set,delete}_tag`.
+
+    def run(self, run_id: str) -> Run:
+        return Run.of(self.call("GET", f"{API}/runs/get", run_id=run_id)["run"])
+
+    def runs(
+        self,
+        experiment_id: str,
+        *,
+        filter_string: str = "",
+        order_by: Sequence[str] = (),
+        view: str = "ACTIVE_ONLY",
+        limit: int | None = None,
+    ) -> list[Run]:
+        """Runs of an experiment, at most `limit`; without `order_by` the newest first."""
+        wanted = {"experiment_ids": [experiment_id], "filter": filter_string, "run_view_type": view}
+        pages = self.pages("POST", f"{API}/runs/search", "runs", limit, **wanted, order_by=list(order_by))
+        return [Run.of(item) for item in pages]
+
+    def create_run(self, experiment_id: str, name: str, tags: Mapping[str, str]) -> str:
+        """Start a run; returns its id. Any number of runs may have one name."""
+        wanted = {"experiment_id": experiment_id, "run_name": name, "start_time": _now(), "tags": _items(tags)}
+        return str(self.call("POST", f"{API}/runs/create", **wanted)["run"]["info"]["run_id"])
+
+    def set_run_status(self, run_id: str, status: str) -> None:
+        """Set the status; with one other than RUNNING, the run ends now."""
+        ended = {} if status == "RUNNING" else {"end_time": _now()}
+        self.call("POST", f"{API}/runs/update", run_id=run_id, status=status, **ended)
+
+    def delete_run(self, run_id: str) -> None:
+        """Mark a run deleted, not its child runs; `mlflow gc` removes it for good."""
+        self.call("POST", f"{API}/runs/delete", run_id=run_id)
+
+    def set_run_tag(self, run_id: str, key: str, value: str) -> None:
+        self.call("POST", f"{API}/runs/set-tag", run_id=run_id, key=key, value=value)
+
+    def delete_run_tag(self, run_id: str, key: str) -> None:
+        self.call("POST", f"{API}/runs/delete-tag", run_id=run_id, key=key)
+
+    # Registered models: `mlflow.server.handlers._{create,get,search,update,delete}_registered_model*`.
 
     def models(self, *, filter_string: str = "", limit: int | None = None) -> list[dict[str, Any]]:
         """Registered models as MLflow returns them, prompts not among them, at most `limit`."""
         return list(
-            self._pages("GET", f"{API}/registered-models/search", "registered_models", limit, filter=filter_string)
+            self.pages("GET", f"{API}/registered-models/search", "registered_models", limit, filter=filter_string)
         )
 
-    def create_model(self, name: str, description: str = "") -> None:
-        self.call("POST", f"{API}/registered-models/create", name=name, description=description)
+    def create_model(self, name: str, description: str = "", tags: Mapping[str, str] | None = None) -> None:
+        """Make a registered model; a name that exists is RESOURCE_ALREADY_EXISTS."""
+        wanted = {"name": name, "description": description, "tags": _items(tags or {})}
+        self.call("POST", f"{API}/registered-models/create", **wanted)
 
-    def model(self, name: str) -> dict[str, Any]:
-        answer: dict[str, Any] = self.call("GET", f"{API}/registered-models/get", name=name)["registered_model"]
-        return answer
+    def model(self, name: str) -> RegisteredModel:
+        return RegisteredModel.of(self.call("GET", f"{API}/registered-models/get", name=name)["registered_model"])
+
+    def describe_model(self, name: str, description: str) -> None:
+        self.call("PATCH", f"{API}/registered-models/update", name=name, description=description)
 
     def delete_model(self, name: str) -> None:
         """Remove a registered model and its versions for good."""
         self.call("DELETE", f"{API}/registered-models/delete", name=name)
 
+    def set_model_tag(self, name: str, key: str, value: str) -> None:
+        self.call("POST", f"{API}/registered-models/set-tag", name=name, key=key, value=value)
+
+    def delete_model_tag(self, name: str, key: str) -> None:
+        self.call("DELETE", f"{API}/registered-models/delete-tag", name=name, key=key)
+
+    # Their versions and aliases: `mlflow.server.handlers._*_model_version*`, `_{set,delete}_registered_model_alias`.
+    # A version's number is text to MLflow.
+
+    def model_version(self, name: str, version: int) -> ModelVersion:
+        answer = self.call("GET", f"{API}/model-versions/get", name=name, version=version)
+        return ModelVersion.of(answer["model_version"])
+
+    def model_versions(self, name: str) -> list[ModelVersion]:
+        """All versions of a model. MLflow leaves their aliases out of this list."""
+        wanted = {"filter": f"name = {quoted(name)}"}
+        pages = self.pages("GET", f"{API}/model-versions/search", "model_versions", None, **wanted)
+        return [ModelVersion.of(item) for item in pages]
+
+    def create_model_version(self, name: str, source: str, **wanted: Any) -> int:
+        """Make a version; returns its number. `wanted`: `run_id`, `model_id`, `description`, `tags`."""
+        parameters = wanted | {"tags": _items(wanted.get("tags", {}))}
+        answer = self.call("POST", f"{API}/model-versions/create", name=name, source=source, **parameters)
+        return int(answer["model_version"]["version"])
+
+    def describe_model_version(self, name: str, version: int, description: str) -> None:
+        wanted = {"name": name, "version": str(version), "description": description}
+        self.call("PATCH", f"{API}/model-versions/update", **wanted)
+
+    def delete_model_version(self, name: str, version: int) -> None:
+        """Remove a version and its aliases for good."""
+        self.call("DELETE", f"{API}/model-versions/delete", name=name, version=str(version))
+
+    def set_model_version_tag(self, name: str, version: int, key: str, value: str) -> None:
+        wanted = {"name": name, "version": str(version), "key": key, "value": value}
+        self.call("POST", f"{API}/model-versions/set-tag", **wanted)
+
+    def delete_model_version_tag(self, name: str, version: int, key: str) -> None:
+        self.call("DELETE", f"{API}/model-versions/delete-tag", name=name, version=str(version), key=key)
+
+    def set_model_alias(self, name: str, alias: str, version: int) -> None:
+        """Have an alias point to a version, wherever it pointed before."""
+        self.call("POST", f"{API}/registered-models/alias", name=name, alias=alias, version=str(version))
+
+    def delete_model_alias(self, name: str, alias: str) -> None:
+        self.call("DELETE", f"{API}/registered-models/alias", name=name, alias=alias)
+
     # Artifacts through the server: `mlflow.server.handlers._{upload,download,delete,list}_artifact*`.
 
-    def upload(self, path: str, content: bytes) -> None:
+    def upload(self, path: str, content: bytes | BinaryIO) -> None:
         self.request("PUT", f"{ARTIFACTS}/{path}", content)
 
     def download(self, path: str) -> bytes:
         return self.request("GET", f"{ARTIFACTS}/{path}")
 
+    def pieces(self, path: str) -> Iterator[bytes]:
+        """A file's content, piece by piece."""
+        return self.stream(f"{ARTIFACTS}/{path}")
+
     def delete_artifact(self, path: str) -> None:
         """Remove a file or a directory; one that is not there is no error."""
         self.request("DELETE", f"{ARTIFACTS}/{path}")
 
+    def files(self, path: str) -> list[File]:
+        """What is in a directory of the artifact store (its root: ""); nothing where there is no such directory."""
+        return [File.of(item) for item in self.call("GET", ARTIFACTS, path=path).get("files", [])]
+
     def artifacts(self, path: str) -> list[str]:
-        """Names in a directory of the artifact store; none where there is no such directory."""
-        return [item["path"] for item in self.call("GET", ARTIFACTS, path=path).get("files", [])]
-
-    def _pages(
-        self, method: str, path: str, key: str, limit: int | None, **parameters: Any
-    ) -> Iterator[dict[str, Any]]:
-        remaining = limit
-        token = ""
-        while remaining is None or remaining > 0:
-            size = _PAGE if remaining is None else min(_PAGE, remaining)
-            page = {"page_token": token} if token else {}
-            answer = self.call(method, path, max_results=size, **page, **parameters)
-            items = answer.get(key, [])
-            yield from items
-            token = answer.get("next_page_token", "")
-            if not token:
-                return
-            remaining = None if remaining is None else remaining - len(items)
-
-    # The connection.
-
-    def _connect(self) -> http.client.HTTPConnection:
-        if self._connection is None:
-            self._connection = self._make_connection()
-        return self._connection
-
-    def _make_connection(self) -> http.client.HTTPConnection:
-        server, host, port = self.server, self.server.parts.hostname or "", self.server.port
-        proxy = urllib.parse.urlsplit(self._proxy)
-        via = (proxy.hostname or "", proxy.port or 80)
-        permit = {"Proxy-Authorization": f"Basic {_basic(proxy.username, proxy.password)}"} if proxy.username else {}
-        if server.parts.scheme == "http":
-            if self._proxy:
-                self._headers |= permit
-                return http.client.HTTPConnection(*via, timeout=self.timeout)
-            return _PlainConnection(host, port, server.address, self.timeout)
-        context = _tls(server)
-        if self._proxy:
-            tunnel = http.client.HTTPSConnection(*via, timeout=self.timeout, context=context)
-            tunnel.set_tunnel(host, port, permit)
-            return tunnel
-        return _TlsConnection(host, port, server.address, self.timeout, context)
+        """The names in a directory of the artifact store."""
+        return [file.name for file in self.files(path)]
 
 
-class _PlainConnection(http.client.HTTPConnection):
-    """HTTP to `address`, or to where the host's name resolves to."""
-
-    def __init__(self, host: str, port: int, address: str | None, timeout: float) -> None:
-        super().__init__(host, port, timeout=timeout)
-        self._address = address or host
-
-    def connect(self) -> None:
-        self.sock = _open((self._address, self.port), self.timeout)
+def _pairs(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Tags, parameters or metrics as a mapping; MLflow leaves out a value that is empty."""
+    return {item["key"]: item.get("value", "") for item in items}
 
 
-class _TlsConnection(http.client.HTTPSConnection):
-    """HTTPS to `address`, or to where the host's name resolves to; the certificate is the host's in either case."""
-
-    def __init__(self, host: str, port: int, address: str | None, timeout: float, context: ssl.SSLContext) -> None:
-        super().__init__(host, port, timeout=timeout, context=context)
-        self._address = address or host
-        self._tls = context
-
-    def connect(self) -> None:
-        plain = _open((self._address, self.port), self.timeout)
-        try:
-            self.sock = self._tls.wrap_socket(plain, server_hostname=self.host)
-        except BaseException:
-            plain.close()
-            raise
+def _items(tags: Mapping[str, str]) -> list[dict[str, str]]:
+    """Tags as MLflow takes them."""
+    return [{"key": key, "value": value} for key, value in tags.items()]
 
 
-def _open(peer: tuple[str, int], timeout: float | None) -> socket.socket:
-    connection = socket.create_connection(peer, timeout)
-    # Headers and body leave in two writes: without this the second one waits for the first one's acknowledgement.
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return connection
-
-
-def _acknowledge_at_once(connection: http.client.HTTPConnection) -> None:
-    """Spare 40 ms an answer: MLflow's server sends headers and body apart, and the body waits for an acknowledgement.
-
-    The kernel takes the option back by itself (tcp(7), TCP_QUICKACK), so that it is set for every request; Linux only.
-    """
-    if connection.sock is not None and hasattr(socket, "TCP_QUICKACK"):
-        connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
-
-
-def _tls(server: Server) -> ssl.SSLContext:
-    if server.ca_path and not os.path.isfile(server.ca_path):
-        raise MlflowError(f"There is no CA bundle {server.ca_path}", "Give a file of certificates in PEM in `ca_path`")
-    try:
-        context = ssl.create_default_context(cafile=server.ca_path)
-    except (ssl.SSLError, OSError) as error:
-        raise MlflowError(
-            f"The CA bundle {server.ca_path} cannot be used ({error})", "It has to hold certificates in PEM"
-        ) from error
-    if not server.validate_certs:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
-
-
-def _basic(username: str | None, password: str | None) -> str:
-    return base64.b64encode(f"{username or ''}:{password or ''}".encode()).decode("ascii")
+def _now() -> int:
+    """Milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
