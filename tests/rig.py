@@ -195,8 +195,9 @@ class Deployment:
     @classmethod
     def read(cls, sandbox: Sandbox, namespace: str, variables: Mapping[str, Any] | None = None) -> Deployment:
         address = sandbox.node_address
-        (service,) = sandbox.objects("service", "-n", namespace)
-        (ingress,) = sandbox.objects("ingress", "-n", namespace)
+        component = "app.kubernetes.io/component"
+        (service,) = sandbox.objects("service", "-n", namespace, "-l", f"{component}=tracking-server")
+        (ingress,) = sandbox.objects("ingress", "-n", namespace, "-l", f"{component}=ingress")
         host = ingress["spec"]["rules"][0]["host"]
         scheme = "https" if "tls" in ingress["spec"] else "http"
         node_port = service["spec"]["ports"][0]["nodePort"]
@@ -207,12 +208,13 @@ class Deployment:
 
 @contextmanager
 def resolvable(host: str, address: str) -> Iterator[None]:
-    """Make every program on this machine find `host` at `address`, as DNS would; a killed run's lines go as well."""
+    """Make every program on this machine find `host` at `address`, as DNS would; a killed run's line goes as well."""
+    mark = f"\t{host} {HOSTS_MARK}\n"
 
     def others() -> str:
-        return "".join(line for line in HOSTS.read_text().splitlines(True) if not line.endswith(f"{HOSTS_MARK}\n"))
+        return "".join(line for line in HOSTS.read_text().splitlines(True) if not line.endswith(mark))
 
-    HOSTS.write_text(f"{others()}{address}\t{host} {HOSTS_MARK}\n")
+    HOSTS.write_text(f"{others()}{address}{mark}")
     try:
         yield
     finally:

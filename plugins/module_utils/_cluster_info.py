@@ -33,6 +33,8 @@ ARGUMENT_SPEC: dict[str, dict[str, Any]] = {
 
 METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 IP_TYPES = ("InternalIP", "ExternalIP")
+# Of what an instance publishes, these are MLflow; a notebook beside it is not.
+SERVER_COMPONENTS = frozenset({"tracking-server", "ingress"})
 
 
 def parse_version(version: Mapping[str, Any]) -> str:
@@ -86,6 +88,11 @@ def node_ports(services: list[dict[str, Any]]) -> dict[str, str]:
     }
 
 
+def component(metadata: Mapping[str, Any]) -> str:
+    """The part of an instance that the object with this metadata belongs to; empty where it does not say."""
+    return str((metadata.get("labels") or {}).get("app.kubernetes.io/component", ""))
+
+
 def describe_object(kind: str, metadata: Mapping[str, Any]) -> dict[str, str]:
     """What identifies an object; an object without a namespace has an empty one."""
     path = KINDS[kind].split("/")
@@ -94,7 +101,7 @@ def describe_object(kind: str, metadata: Mapping[str, Any]) -> dict[str, str]:
         "kind": kind,
         "name": metadata["name"],
         "namespace": metadata.get("namespace", ""),
-        "component": metadata.get("labels", {}).get("app.kubernetes.io/component", ""),
+        "component": component(metadata),
     }
 
 
@@ -180,8 +187,12 @@ def collect(connection: Connection, instance: str) -> dict[str, Any]:
         node_address = next((address for node in described_nodes for address in node["addresses"]), "")
         objects = {kind: found() for kind, found in listed.items()}
         objects["Service"] = [each for each in services() if belongs(each["metadata"], instance)]
-        endpoints = [service_endpoint(each, node_address) for each in objects["Service"]]
-        endpoints += [ingress_endpoint(each, node_address) for each in objects["Ingress"]]
+        endpoints = [
+            endpoint(each, node_address)
+            for kind, endpoint in (("Service", service_endpoint), ("Ingress", ingress_endpoint))
+            for each in objects[kind]
+            if component(each["metadata"]) in SERVER_COMPONENTS
+        ]
         return NOTHING | {
             "reachable": True,
             "context": connection.context,

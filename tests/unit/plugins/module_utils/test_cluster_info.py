@@ -165,6 +165,20 @@ def test_everything_is_collected(api_server: Server, tmp_path: Path) -> None:
     assert "instance=team" in secrets[0][1]
 
 
+def test_only_mlflow_is_an_endpoint(api_server: Server, tmp_path: Path) -> None:
+    """A notebook is published by the same instance, and is not asked for MLflow's health."""
+    ingresses = [
+        {
+            "metadata": {"name": host, "labels": {"app.kubernetes.io/component": component}},
+            "spec": {"rules": [{"host": host}]},
+        }
+        for host, component in (("mlflow.local", "ingress"), ("notebook.local", "notebook-ingress"))
+    ]
+    url, _ = api_server(ANSWERS | {"/apis/networking.k8s.io/v1/ingresses": {"items": ingresses}})
+    endpoints = ask(kubeconfig(tmp_path / "config", url))["endpoints"]
+    assert [endpoint["url"] for endpoint in endpoints] == ["http://mlflow.local"]
+
+
 def test_no_kubeconfig(tmp_path: Path) -> None:
     with pytest.raises(MlopsError, match=r"no kubeconfig at .*/missing: start the cluster first"):
         ask(str(tmp_path / "missing"))
