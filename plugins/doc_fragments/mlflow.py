@@ -7,7 +7,7 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """The common options; `timeout` is each module's own."""
+    """The options of all of them; KEEP is what those share that change something, TAGS an option of some of them."""
 
     DOCUMENTATION = r"""
 options:
@@ -46,7 +46,33 @@ options:
     description:
       - Password of this user. The environment variable E(MLFLOW_TRACKING_PASSWORD) is the default.
     type: str
+  timeout:
+    description:
+      - Seconds that an answer of the server may take.
+    type: float
+    default: 30
 notes:
   - The C(mlflow) package is not needed.
   - The environment variables E(http_proxy), E(https_proxy) and E(no_proxy) are heeded.
+"""
+
+    KEEP = r"""
+attributes:
+  check_mode:
+    description: In check mode nothing is changed, and what would be is told.
+    support: full
+  diff_mode:
+    description: The difference holds what changes, and nothing else.
+    support: full
+"""
+
+    TAGS = r"""
+options:
+  tags:
+    description:
+      - Tags to set. Others are left alone, and a tag with no value (null) is removed.
+      - MLflow keeps tags as text, so that a number or boolean is turned into it.
+      - Not looked at with O(state=absent).
+    type: dict
+    default: {}
 """

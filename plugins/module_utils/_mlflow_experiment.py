@@ -1,39 +1,55 @@
 # Copyright (c) 2026 mlops.mlflow contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Bring one MLflow experiment into a state: what has to change is computed first, then done."""
+"""Bring one MLflow experiment into a state."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
+from ansible_collections.mlops.mlflow.plugins.module_utils import _mlflow_entity as entity
 from ansible_collections.mlops.mlflow.plugins.module_utils._difference import Difference
 from ansible_collections.mlops.mlflow.plugins.module_utils._errors import MlopsError
-from ansible_collections.mlops.mlflow.plugins.module_utils._mlflow_client import Client, Experiment
-from ansible_collections.mlops.mlflow.plugins.module_utils._mlflow_server import MlflowError, server_of
+from ansible_collections.mlops.mlflow.plugins.module_utils._mlflow_client import Experiment
 
 
 def ensure(parameters: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
     """The module: bring the experiment into the state that `parameters` name."""
-    with Client(server_of(parameters), parameters["timeout"]) as client:
-        wanted_tags = _tags(parameters["tags"])
-        name, state = _name(parameters["name"]), parameters["state"]
-        actual = client.experiment(name)
-        if actual is None and state == "present" and not check_mode:
-            tags = {key: value for key, value in wanted_tags.items() if value is not None}
-            try:
-                client.create_experiment(name, parameters["artifact_location"], tags)
-            except MlflowError as error:
-                if error.code != "RESOURCE_ALREADY_EXISTS":  # somebody else was faster: compare with theirs
-                    raise
-                actual = client.experiment(name)
-        difference = compare(actual, parameters, wanted_tags)
-        if difference and not check_mode:
-            if actual is not None:
-                _change(client, actual, difference)
-            actual = client.experiment(name)
-        return {"experiment": actual.result() if actual else None, **difference.result()}
+    return entity.ensure(KeptExperiment, "experiment", parameters, check_mode=check_mode)
+
+
+class KeptExperiment(entity.Entity[Experiment]):
+    """An experiment, known by its name."""
+
+    what = "an experiment"
+
+    def find(self) -> Experiment | None:
+        """The experiment, active or deleted."""
+        return self.client.experiment(self.parameters["name"])
+
+    def compare(self, actual: Experiment | None) -> Difference:
+        """What has to change in its stage, place and tags."""
+        return compare(actual, self.parameters, self.tags)
+
+    def create(self) -> Experiment | None:
+        """Make it with its tags."""
+        parameters = self.parameters
+        self.client.create_experiment(parameters["name"], parameters["artifact_location"], self.initial_tags)
+        return self.find()
+
+    def change(self, actual: Experiment, difference: Difference) -> Experiment | None:
+        """Delete or restore it, or change its tags."""
+        client = self.client
+        stage = difference.after.get("lifecycle_stage")
+        if stage == "deleted":
+            client.delete_experiment(actual.id)
+        elif stage == "active":
+            client.restore_experiment(actual.id)
+        put, remove = partial(client.set_experiment_tag, actual.id), partial(client.delete_experiment_tag, actual.id)
+        entity.change_part(difference, "tags", put, remove)
+        return self.find()
 
 
 def compare(
@@ -68,37 +84,5 @@ def compare(
         )
     else:
         difference.compare("lifecycle_stage", "deleted" if actual.deleted else "active", "active")
-    tags = Difference.between(actual.tags if actual else {}, wanted_tags)
-    if tags:
-        difference.compare("tags", tags.before, tags.after)
+    entity.compare_part(difference, "tags", actual.tags if actual else None, wanted_tags)
     return difference
-
-
-def _change(client: Client, actual: Experiment, difference: Difference) -> None:
-    stage = difference.after.get("lifecycle_stage")
-    if stage == "deleted":
-        client.delete_experiment(actual.id)
-        return
-    if stage == "active":
-        client.restore_experiment(actual.id)
-    for key, value in difference.after.get("tags", {}).items():
-        if value is None:
-            client.delete_experiment_tag(actual.id, key)
-        else:
-            client.set_experiment_tag(actual.id, key, value)
-
-
-def _name(name: str) -> str:
-    if not name.strip():
-        raise MlopsError("The name of an experiment must not be empty")
-    return name
-
-
-def _tags(given: Mapping[str, Any] | None) -> dict[str, str | None]:
-    """Tags as MLflow keeps them, which is as text; None removes one."""
-    tags: dict[str, str | None] = {}
-    for key, value in (given or {}).items():
-        if isinstance(value, (dict, list)):
-            raise MlopsError(f"The value of the tag {key!r} has to be text, not {value!r}: MLflow keeps tags as text")
-        tags[str(key)] = None if value is None else str(value)
-    return tags

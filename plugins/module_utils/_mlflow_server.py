@@ -348,7 +348,7 @@ def access_of(parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def argument_spec() -> dict[str, Any]:
-    """The specification of the common options (doc fragment `mlflow`), without `timeout`."""
+    """The specification of the common options (doc fragment `mlflow`)."""
     from ansible.module_utils.basic import env_fallback  # noqa: PLC0415  the client itself does without Ansible
 
     spec: dict[str, dict[str, Any]] = {
@@ -359,6 +359,7 @@ def argument_spec() -> dict[str, Any]:
         "validate_certs": {"type": "bool", "default": True},
         "username": {"type": "str"},
         "password": {"type": "str", "no_log": True},
+        "timeout": {"type": "float", "default": 30},
     }
     for name, variable in _ENVIRONMENT.items():
         spec[name]["fallback"] = (env_fallback, [variable])

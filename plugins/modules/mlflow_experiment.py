@@ -16,13 +16,8 @@ author:
   - mlops.mlflow maintainers (@mlops)
 extends_documentation_fragment:
   - mlops.mlflow.mlflow
-attributes:
-  check_mode:
-    description: In check mode nothing is changed, and what would be is told.
-    support: full
-  diff_mode:
-    description: The difference holds what changes, and nothing else.
-    support: full
+  - mlops.mlflow.mlflow.keep
+  - mlops.mlflow.mlflow.tags
 options:
   name:
     description:
@@ -38,23 +33,11 @@ options:
     type: str
     choices: [present, absent, restored]
     default: present
-  tags:
-    description:
-      - Tags to set. Others are left alone, and a tag with no value (null) is removed.
-      - MLflow keeps tags as text, so that a number or boolean is turned into it.
-      - Not looked at with O(state=absent).
-    type: dict
-    default: {}
   artifact_location:
     description:
       - Where a new experiment keeps its artifacts, as a URI. By default the server decides.
       - MLflow cannot change it afterwards. It is an error where the experiment that is there has another one.
     type: str
-  timeout:
-    description:
-      - Seconds that an answer of the server may take.
-    type: float
-    default: 30
 """
 
 EXAMPLES = r"""
@@ -131,7 +114,6 @@ def main() -> None:
         "state": {"type": "str", "choices": ["present", "absent", "restored"], "default": "present"},
         "tags": {"type": "dict", "default": {}},
         "artifact_location": {"type": "str"},
-        "timeout": {"type": "float", "default": 30},
     }
     module = AnsibleModule(argument_spec=spec, supports_check_mode=True)
     run_module(module, lambda module: ensure(module.params, check_mode=module.check_mode))

@@ -32,11 +32,6 @@ options:
       - List at most so many experiments and so many registered models.
     type: int
     default: 1000
-  timeout:
-    description:
-      - Seconds that an answer of the server may take.
-    type: float
-    default: 30
 """
 
 EXAMPLES = r"""
@@ -129,28 +124,27 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.mlops.mlflow.plugins.module_utils._errors import run_module
-from ansible_collections.mlops.mlflow.plugins.module_utils._mlflow_client import Client
+from ansible_collections.mlops.mlflow.plugins.module_utils._mlflow_client import VIEWS, Client
+from ansible_collections.mlops.mlflow.plugins.module_utils._mlflow_entity import first
 from ansible_collections.mlops.mlflow.plugins.module_utils._mlflow_server import argument_spec, server_of
 
 
 def read(module: AnsibleModule) -> dict[str, Any]:
     """Read what the server holds."""
     parameters = module.params
-    limit = parameters["limit"]
-    view = "ALL" if parameters["view"] == "all" else f"{parameters['view'].upper()}_ONLY"
+    limit, view = parameters["limit"], VIEWS[parameters["view"]]
     with Client(server_of(parameters), parameters["timeout"]) as client:
-        found: dict[str, list[dict[str, Any]]] = {
-            "experiments": [item.result() for item in client.experiments(view=view, limit=limit + 1)],
-            "registered_models": client.models(limit=limit + 1),
+        found = {
+            "experiments": first(limit, lambda n: [item.result() for item in client.experiments(view=view, limit=n)]),
+            "registered_models": first(limit, lambda n: client.models(limit=n)),
         }
-        lists = {name: items[:limit] for name, items in found.items()}
         return {
             "changed": False,
             "version": client.version(),
             "server": client.server_info(),
-            "counts": {name: len(items) for name, items in lists.items()},
-            "truncated": [name for name, items in found.items() if len(items) > limit],
-            **lists,
+            "counts": {name: len(items) for name, (items, _) in found.items()},
+            "truncated": [name for name, (_, more) in found.items() if more],
+            **{name: items for name, (items, _) in found.items()},
         }
 
 
@@ -159,11 +153,8 @@ def main() -> None:
     spec = argument_spec() | {
         "view": {"type": "str", "choices": ["active", "deleted", "all"], "default": "active"},
         "limit": {"type": "int", "default": 1000},
-        "timeout": {"type": "float", "default": 30},
     }
     module = AnsibleModule(argument_spec=spec, supports_check_mode=True)
-    if module.params["limit"] < 1:
-        module.fail_json(msg="limit has to be at least 1")
     run_module(module, read)
 
 

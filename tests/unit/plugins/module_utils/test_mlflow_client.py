@@ -275,6 +275,43 @@ def test_an_upload_that_a_proxy_refuses_before_it_has_read_it_all() -> None:
         thread.join()
 
 
+def test_files_go_and_come_piece_by_piece_over_one_connection(fake: Fake, tmp_path: Path) -> None:
+    content = bytes(range(256)) * 10_000
+    file = tmp_path / "file"
+    file.write_bytes(content)
+    fake.answer = lambda request: (200, {}, content)
+    with Client(Server(f"http://127.0.0.1:{fake.port}")) as client:
+        with file.open("rb") as opened:
+            client.upload("1/a b", opened)
+        pieces = list(client.pieces("1/a b"))
+        for _ in client.pieces("1/a b"):
+            break  # what is not read would be taken for the next answer
+        fake.answer = lambda request: (200, {}, b"OK")
+        client.health()
+    assert b"".join(pieces) == content
+    assert len(pieces) > 1
+    assert fake.requests[0].body == content
+    assert fake.requests[0].headers["Content-Length"] == str(len(content))
+    assert len({request.peer for request in fake.requests}) == 2
+
+
+def test_a_file_that_comes_back_cut_off() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        server = Server(f"http://127.0.0.1:{listener.getsockname()[1]}")
+        with Client(server) as client, pytest.raises(MlflowError, match="closed the connection"):
+            list(client.pieces("1/file"))
+        thread.join()
+
+
 def test_tls_with_the_urls_name_at_another_address(tls_fake: Fake, certificate: Path) -> None:
     with Client(
         Server(f"https://mlflow.local:{tls_fake.port}", address="127.0.0.1", ca_path=str(certificate))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from ansible_collections.mlops.mlflow.plugins.module_utils._errors import MlopsError
 from ansible_collections.mlops.mlflow.plugins.module_utils._mlflow_client import Experiment
-from ansible_collections.mlops.mlflow.plugins.module_utils._mlflow_experiment import _tags, compare
+from ansible_collections.mlops.mlflow.plugins.module_utils._mlflow_experiment import compare
 
 
 def existing(*, deleted: bool = False) -> Experiment:
@@ -58,15 +58,3 @@ def test_what_cannot_be_reached(actual: Experiment | None, parameters: dict[str,
 
 def test_the_same_place_with_a_slash_is_the_same() -> None:
     assert not compare(existing(), wanted("present", "mlflow-artifacts:/7/"), {})
-
-
-def test_tags_become_text() -> None:
-    assert _tags({"a": 1, "b": True, 3: "c", "d": None, "e": 1.5}) == {
-        "a": "1",
-        "b": "True",
-        "3": "c",
-        "d": None,
-        "e": "1.5",
-    }
-    with pytest.raises(MlopsError, match="'a' has to be text"):
-        _tags({"a": ["x"]})
