@@ -6,20 +6,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import os
-import signal
 import socket
-import sqlite3
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from ansible_collections.mlops.mlflow.plugins.module_utils import _mlflow_health as health
@@ -27,105 +19,7 @@ from ansible_collections.mlops.mlflow.plugins.module_utils._errors import MlopsE
 from ansible_collections.mlops.mlflow.plugins.module_utils._mlflow_client import Client
 from ansible_collections.mlops.mlflow.plugins.module_utils._mlflow_experiment import ensure
 from ansible_collections.mlops.mlflow.plugins.module_utils._mlflow_server import Server
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
-
-BIN = Path(sys.executable).parent
-
-
-@dataclass(frozen=True)
-class Running:
-    """A tracking server, and the real client of it."""
-
-    url: str
-    port: int
-    directory: Path
-    real: MlflowClient
-
-    @property
-    def version(self) -> str:
-        """The version of the installed package, which is the server's."""
-        import mlflow  # noqa: PLC0415
-
-        return str(mlflow.__version__)
-
-    def rows(self) -> list[str]:
-        """Everything that is in its database."""
-        with contextlib.closing(sqlite3.connect(f"file:{self.directory}/mlflow.db?mode=ro", uri=True)) as database:
-            return list(database.iterdump())
-
-    def files(self) -> list[Path]:
-        return [path for path in (self.directory / "artifacts").rglob("*") if path.is_file()]
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
-
-
-def start_server(directory: Path, port: int) -> subprocess.Popen[bytes]:
-    (directory / "artifacts").mkdir(exist_ok=True)
-    with (directory / "server.log").open("ab") as log:
-        return subprocess.Popen(
-            [
-                *(str(BIN / "mlflow"), "server", "--port", str(port), "--workers", "1"),
-                *("--backend-store-uri", f"sqlite:///{directory}/mlflow.db"),
-                *("--artifacts-destination", f"{directory}/artifacts"),
-                *("--allowed-hosts", f"127.0.0.1:{port},mlflow.local,mlflow.local:*"),
-            ],
-            env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    directory = tmp_path_factory.mktemp("mlflow")
-    port = free_port()
-    url = f"http://127.0.0.1:{port}"
-    process = start_server(directory, port)
-    try:
-        from mlflow import MlflowClient  # noqa: PLC0415  1.7 s, while the server starts
-
-        health.check(options(url, levels=["process"], timeout=120, interval=0.2), read_only=True)
-        yield Running(url, port, directory, MlflowClient(url))
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)  # it holds nothing that has to be kept
-        process.wait(20)
-
-
-def options(url: str, **changes: Any) -> dict[str, Any]:
-    return {
-        "tracking_uri": url,
-        **dict.fromkeys(["host", "address", "ca_path", "username", "password", "endpoints", "version"]),
-        "validate_certs": True,
-        "levels": list(health.LEVELS),
-        "artifact_size": 100_000,
-        "timeout": 0,
-        "interval": 0.2,
-    } | changes
-
-
-def ansible(module: str, arguments: dict[str, Any], *flags: str) -> tuple[bool, dict[str, Any]]:
-    """Whether a module succeeded under the real `ansible` command, and its result."""
-    done = subprocess.run(
-        [
-            *(str(BIN / "ansible"), "localhost", "-i", "localhost,", *flags),
-            *("-m", f"mlops.mlflow.{module}", "-a", json.dumps(arguments)),
-        ],
-        env=os.environ | {"ANSIBLE_CALLBACK_RESULT_FORMAT": "json", "ANSIBLE_NOCOLOR": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    start = done.stdout.index("=> {") + 3
-    result: dict[str, Any] = json.JSONDecoder().raw_decode(done.stdout[start:])[0]
-    return done.returncode == 0, result
+from mlflow_server import Running, ansible, free_port, options, play
 
 
 def visible(server: Running) -> tuple[list[str], list[str]]:
@@ -253,13 +147,7 @@ def test_a_server_that_is_restarted_is_waited_for(server: Running, tmp_path: Pat
     assert result["healthy"]
 
 
-EXPERIMENT_PLAY = """
-- hosts: localhost
-  gather_facts: false
-  module_defaults:
-    group/mlops.mlflow.mlflow:
-      tracking_uri: "{{ url }}"
-  tasks:
+EXPERIMENT_TASKS = """
     - mlops.mlflow.mlflow_experiment: {name: &name "Anomaly Detection", tags: &tags {team: research, level: 3}}
       check_mode: true
       register: foreseen
@@ -282,26 +170,11 @@ EXPERIMENT_PLAY = """
       register: restored_again
     - mlops.mlflow.mlflow_info:
       register: info
-    - ansible.builtin.copy:
-        dest: "{{ out }}"
-        content: "{{ dict(query('vars', *names) | zip(names) | map('reverse')) | to_json }}"
-      vars:
-        names: [foreseen, made, again, tagged, deleted, deleted_again, refused, restored, restored_again, info]
 """
 
 
 def test_the_life_of_an_experiment(server: Running, tmp_path: Path) -> None:
-    play, out = tmp_path / "play.yml", tmp_path / "out.json"
-    play.write_text(EXPERIMENT_PLAY)
-    extra = {"url": server.url, "out": str(out), "ansible_python_interpreter": sys.executable}
-    done = subprocess.run(
-        [str(BIN / "ansible-playbook"), "-i", "localhost,", "-c", "local", "-e", json.dumps(extra), str(play)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    results = json.loads(out.read_text())
+    results = play(server, tmp_path, EXPERIMENT_TASKS)
     changed = [name for name, result in results.items() if result["changed"]]
     assert changed == ["foreseen", "made", "tagged", "deleted", "restored"]
     assert results["foreseen"]["diff"] == results["made"]["diff"]
