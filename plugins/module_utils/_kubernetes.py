@@ -133,10 +133,20 @@ class Connection:
         except urllib3.exceptions.HTTPError as error:
             raise unreachable(self.server, self.context, error) from error
 
+    def read(self, method: str, path: str, **options: Any) -> bytes:
+        """The whole answer; options and errors as for `request`."""
+        import urllib3  # noqa: PLC0415
+
+        try:
+            data: bytes = self.request(method, path, **options).data
+        except urllib3.exceptions.HTTPError as error:  # the server went away in the middle of its answer
+            raise unreachable(self.server, self.context, error) from error
+        return data
+
     def json(self, method: str, path: str, **options: Any) -> dict[str, Any]:
         """The answer's JSON; options and errors as for `request`."""
         try:
-            answer: dict[str, Any] = json.loads(self.request(method, path, **options).data)
+            answer: dict[str, Any] = json.loads(self.read(method, path, **options))
         except ValueError as error:
             raise unreachable(self.server, self.context, "the answer is not JSON") from error
         return answer

@@ -144,16 +144,21 @@ def wait_for_rollout(connection: Connection, deployment: Mapping[str, Any], time
 
 
 def remove(connection: Connection, definition: Mapping[str, Any]) -> None:
-    """Delete the object and what it owns, and return once it is gone; MlopsError where it stays."""
+    """Delete the object and what it owns, and return once it is gone; MlopsError where it stays.
+
+    Where the definition has a uid, as an object that was found has, another object of its name is left alone.
+    """
     metadata = definition["metadata"]
     where = (definition["kind"], metadata["name"], metadata.get("namespace"))
+    uid = metadata.get("uid")
+    body = {"propagationPolicy": "Foreground"} | ({"preconditions": {"uid": uid}} if uid else {})
     try:
-        connection.json("DELETE", object_path(*where), query={"propagationPolicy": "Foreground"})
+        connection.json("DELETE", object_path(*where), body=body)
     except ApiError as error:
-        if error.status != 404:
+        if error.status not in (404, 409):  # 409: the name has another uid by now
             raise
     deadline = time.monotonic() + REMOVAL_TIMEOUT
-    while connection.find(*where):
+    while (found := connection.find(*where)) and uid in (None, found["metadata"]["uid"]):
         if time.monotonic() > deadline:
             raise MlopsError(f"{identity(definition)} is still there {REMOVAL_TIMEOUT} s after its deletion.")
         time.sleep(0.5)
