@@ -84,10 +84,10 @@ class KeptVersion(Entity[ModelVersion]):
 
     def create(self) -> ModelVersion | None:
         """Make it with description and tags, wait until it is ready, then have the aliases point to it."""
-        assert self.source
+        source = self.parameters["source"]
         given = {"run_id": self.parameters["run_id"], "description": self.parameters["description"]}
-        wanted = origin(self.source) | {key: value for key, value in given.items() if value is not None}
-        self.number = self.client.create_model_version(self.name, self.source, **wanted, tags=self.initial_tags)
+        wanted = origin(source) | {key: value for key, value in given.items() if value is not None}
+        self.number = self.client.create_model_version(self.name, source, **wanted, tags=self.initial_tags)
         made = self.find()
         return made and self.change(made, self.compare(made))
 

@@ -138,13 +138,14 @@ def read(module: AnsibleModule) -> dict[str, Any]:
             "experiments": first(limit, lambda n: [item.result() for item in client.experiments(view=view, limit=n)]),
             "registered_models": first(limit, lambda n: client.models(limit=n)),
         }
+        lists = {name: items for name, (items, more) in found.items()}
         return {
             "changed": False,
             "version": client.version(),
             "server": client.server_info(),
-            "counts": {name: len(items) for name, (items, _) in found.items()},
-            "truncated": [name for name, (_, more) in found.items() if more],
-            **{name: items for name, (items, _) in found.items()},
+            "counts": {name: len(items) for name, items in lists.items()},
+            "truncated": [name for name, (items, more) in found.items() if more],
+            **lists,
         }
 
 
