@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -56,7 +57,7 @@ class KeptArtifact(Entity[Content]):
 
     def find(self) -> Content | None:
         """The file; its content is read only where the size is the wanted one."""
-        directory, _, name = self.path.rpartition("/")
+        directory, name = posixpath.split(self.path)
         file = next((file for file in self.client.files(directory) if file.name == name), None)
         if file is None:
             return None
