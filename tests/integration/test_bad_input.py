@@ -19,6 +19,7 @@ from rig import Deployment, Play, PlaybookRunner, Sandbox
 
 NAMESPACE = "mlops-test-bad-input"
 NEW_PATH = "/data/mlops-test-refused"
+ON_S3 = {"mlflow_artifact_store": "s3", "mlflow_s3_bucket": "artifacts", "mlflow_s3_secret": "keys"}
 TAKEN_PORT = 31999
 KINDS = "namespaces,persistentvolumes,persistentvolumeclaims,deployments,services,ingresses,configmaps,secrets"
 
@@ -112,6 +113,50 @@ def refused(play: Play, *words: str) -> None:
             {"mlflow_node_port": 80},
             ["mlflow_node_port 80 is outside 30000 to 32767", "0 lets the cluster"],
             id="node-port",
+        ),
+        pytest.param(
+            {"mlflow_artifact_store": "nfs"},
+            ["mlflow_artifact_store must be one of: volume, s3, got: nfs"],
+            id="artifact-store",
+        ),
+        pytest.param(
+            ON_S3 | {"mlflow_s3_bucket": ""}, ["needs a bucket", "mlflow_s3_bucket ''", "lower-case"], id="s3-no-bucket"
+        ),
+        pytest.param(
+            ON_S3 | {"mlflow_s3_endpoint": "s3.example.com:9000"},
+            ["mlflow_s3_endpoint 's3.example.com:9000' must be the URL of an S3 server", "empty for AWS"],
+            id="s3-endpoint",
+        ),
+        pytest.param(
+            ON_S3 | {"mlflow_s3_endpoint": "https://key:s3cret@s3.example.com"},
+            ["'https://****@s3.example.com' must be", "without a path or credentials"],
+            id="s3-endpoint-with-credentials",
+        ),
+        pytest.param(
+            ON_S3 | {"mlflow_s3_prefix": "/team/"},
+            ["mlflow_s3_prefix '/team/'", "none at either end"],
+            id="s3-prefix",
+        ),
+        pytest.param(
+            ON_S3 | {"mlflow_s3_access_key": "a", "mlflow_s3_secret_key": "b"},
+            ["either from mlflow_s3_access_key and mlflow_s3_secret_key or", "and both are given"],
+            id="s3-keys-twice",
+        ),
+        pytest.param(ON_S3 | {"mlflow_s3_secret": ""}, ["mlflow_s3_secret, and neither is given"], id="s3-no-keys"),
+        pytest.param(
+            ON_S3 | {"mlflow_s3_secret": "", "mlflow_s3_access_key": "a"},
+            ["mlflow_s3_access_key and mlflow_s3_secret_key go together", "one of them is empty"],
+            id="s3-half-the-keys",
+        ),
+        pytest.param(
+            ON_S3 | {"mlflow_s3_ca_bundle": "/nonexistent/ca.pem"},
+            ["mlflow_s3_ca_bundle /nonexistent/ca.pem is no file on the controller"],
+            id="s3-ca",
+        ),
+        pytest.param(
+            ON_S3,
+            ["no Secret keys (mlflow_s3_secret) with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY", "namespace mlflow:"],
+            id="s3-secret-missing",
         ),
         pytest.param(
             {"mlflow_context": "nowhere"},
