@@ -1,6 +1,6 @@
 """The server's artifact store on S3, in the place of MLflow's own (entry point `mlflow.artifact_repository`).
 
-MLflow's own lets clients fetch artifacts from S3 themselves, by presigned URLs, and since 3.15 its client and its web
+MLflow's own lets clients fetch artifacts from S3 themselves, by presigned URLs, and with 3.17 its client and its web
 page do so for every download: each would have to reach S3 and to trust its certificate. It is the mixins of its class
 that the server tells them of (`mlflow.server.handlers.build_server_info_payload`); this one does without. And what S3
 says of a failure would stay in the server's log, behind a bare 500; here it is the answer.
