@@ -13,6 +13,7 @@ from pathlib import Path
 import mlflow
 import pytest
 from e2e.browser import chromium, screenshot
+from e2e.readme import PRINTED, blocks
 from mlflow import MlflowClient
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from rig import BUILD, Deployment, Sandbox
@@ -120,3 +121,24 @@ def test_a_foreign_host_header_is_refused(deployed: Deployment) -> None:
         urllib.request.urlopen(request, timeout=10)
     assert refused.value.code == 403
     assert b"Invalid Host header" in refused.value.read()
+
+
+def test_the_first_run_of_the_readme(deployed: Deployment, sandbox: Sandbox, tmp_path: Path) -> None:
+    """What the README shows is run as it stands there, with the address of this deploy."""
+    python, _ = (block.replace(PRINTED, deployed.service) for block in blocks("python"))
+    shell, _ = (block.replace(PRINTED, deployed.service) for block in blocks("console"))
+    (tmp_path / "first.py").write_text(python)
+    (tmp_path / "first.sh").write_text("set -e\n" + "".join(line[2:] + "\n" for line in shell.splitlines()))
+    sandbox.run("python", str(tmp_path / "first.py"))
+    assert EXPERIMENT in sandbox.run("bash", str(tmp_path / "first.sh"))
+    client = MlflowClient(deployed.service)
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    assert experiment is not None
+    for name in ("from Python", "from the command line"):
+        run = client.search_runs([experiment.experiment_id], f"attributes.run_name = '{name}'")[0]
+        assert run.info.status == "FINISHED"
+        client.delete_run(run.info.run_id)
+        if name == "from Python":
+            assert run.data.metrics == {"accuracy": 0.97}
+            local = client.download_artifacts(run.info.run_id, "report.txt", str(tmp_path))
+            assert Path(local).read_text() == "two anomalies"
