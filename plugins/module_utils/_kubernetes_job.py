@@ -140,7 +140,7 @@ def decide(
 def index_set(text: str) -> set[int]:
     """The numbers of a list such as 0,2-4, the shape of a Job's completedIndexes and failedIndexes."""
     ranges = [part.partition("-") for part in text.split(",") if part]
-    return {index for first, _, last in ranges for index in range(int(first), int(last or first) + 1)}
+    return {index for first, _dash, last in ranges for index in range(int(first), int(last or first) + 1)}
 
 
 def succeeded(job: Mapping[str, Any]) -> set[int]:

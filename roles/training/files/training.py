@@ -167,7 +167,7 @@ def promote(settings: Settings) -> Result:
     }
 
 
-def check(_: Settings) -> Result:
+def check(_settings: Settings) -> Result:
     """Load the champion as anyone would, and compare what it predicts with what it predicted when it was trained."""
     holders = champions()
     if len(holders) != 1:

@@ -173,7 +173,7 @@ def probabilities(output: Any) -> Numbers:
 def metrics(classes: Numbers, scores: Numbers, precision: float) -> dict[str, float]:
     """The reference's four, which hardly tell models apart at 0.17 % of frauds, and those that do."""
     found = scores > THRESHOLD
-    precisions, recalls, _ = precision_recall_curve(classes, scores)
+    precisions, recalls, _thresholds = precision_recall_curve(classes, scores)
     values = {
         "accuracy": accuracy_score(classes, found),
         "recall_class_0": recall_score(classes, found, pos_label=0),
@@ -218,14 +218,14 @@ def _confusion(axes: Axes, classes: Numbers, scores: Numbers) -> None:
 
 
 def _roc(axes: Axes, classes: Numbers, scores: Numbers) -> None:
-    false, true, _ = roc_curve(classes, scores)
+    false, true, _thresholds = roc_curve(classes, scores)
     axes.plot(false, true, label=f"area {roc_auc_score(classes, scores):.4f}")
     axes.plot([0, 1], [0, 1], linestyle=":", color="grey", label="chance 0.5")
     _finish(axes, "false positive rate", "true positive rate (recall)", "ROC curve")
 
 
 def _precision_recall(axes: Axes, classes: Numbers, scores: Numbers) -> None:
-    precisions, recalls, _ = precision_recall_curve(classes, scores)
+    precisions, recalls, _thresholds = precision_recall_curve(classes, scores)
     axes.step(
         recalls, precisions, where="post", label=f"average precision {average_precision_score(classes, scores):.4f}"
     )
