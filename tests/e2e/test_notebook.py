@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import requests
 from e2e.browser import chromium, screenshot
+from e2e.readme import blocks
 from mlflow import MlflowClient
 from rig import BUILD, Deployment, Play, PlaybookRunner, Sandbox
 from selenium.webdriver import ActionChains, Chrome, Keys
@@ -33,15 +34,7 @@ HOST = "notebook.lab.local"
 DIRECTORY = "mlflow-lab-notebook"
 PASSWORD, TOKEN = "correct horse battery staple", "a-token-that-somebody-chose"
 EXPERIMENT = "Anomaly Detection"
-RUN = f"""
-import mlflow
-
-mlflow.set_experiment("{EXPERIMENT}")
-with mlflow.start_run(run_name="from the notebook") as run:
-    mlflow.log_metric("accuracy", 0.97)
-    mlflow.log_text("two anomalies", "report.txt")
-print("logged", run.info.run_id)
-"""
+RUN = blocks("python")[1]  # the README's cell
 LOOK = """
 import os
 from pathlib import Path
