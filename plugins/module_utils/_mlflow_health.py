@@ -294,7 +294,9 @@ def _tag_reserved_experiment(client: Client, token: str) -> Experiment:
 def _is_conflict(error: MlflowError) -> bool:
     """Whether this is what happens where two checks use the reserved experiment at once (or `mlflow gc` removes it)."""
     inactive = error.code == "INVALID_PARAMETER_VALUE" and "'active' state" in error.message
-    return inactive or error.code in ("RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "RESOURCE_CONFLICT")
+    # Two that write the first tag of a new experiment: MLflow looks for it, then inserts it.
+    both = any(name in error.message for name in ("IntegrityError", "UniqueViolation"))
+    return inactive or both or error.code in ("RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "RESOURCE_CONFLICT")
 
 
 @contextmanager

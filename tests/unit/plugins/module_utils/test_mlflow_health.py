@@ -214,6 +214,7 @@ def test_another_check_in_the_middle_is_waited_out(monkeypatch: pytest.MonkeyPat
         [
             MlflowError("The experiment 7 must be in the 'active' state", code="INVALID_PARAMETER_VALUE"),
             MlflowError("No Experiment with id=7 exists", code="RESOURCE_DOES_NOT_EXIST"),
+            MlflowError("(sqlite3.IntegrityError) UNIQUE constraint failed: experiment_tags.key", code="BAD_REQUEST"),
         ]
     )
     original = FakeClient.set_experiment_tag
