@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import boto3
 import mlflow
 import numpy as np
 import pytest
 import requests
-from botocore.config import Config
 from e2e.browser import chromium, screenshot
+from e2e.s3 import ACCESS_KEY, PORT, SECRET_KEY, Content, Gateway, content, server_name, serving
 from mlflow import MlflowClient
 from mlflow.entities import FileInfo, LoggedModel, Run
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
@@ -30,11 +27,8 @@ from selenium.webdriver.support.wait import WebDriverWait
 from sklearn.linear_model import LogisticRegression
 
 NAMESPACE = "mlops-test-s3"
-IMAGE = "docker.io/library/mlops-test-versitygw:1"
-PORT = 7070
-SERVICE = f"s3.{NAMESPACE}.svc"  # a name that pods know and the controller does not
 BUCKET, SECOND_BUCKET = "artifacts", "more-artifacts"
-ACCESS_KEY, SECRET_KEY, WRONG_KEY = "mlops-test", "t0p+s3cret/of=the-test", "Wr0ng+s3cret/of=the-test"
+WRONG_KEY = "Wr0ng+s3cret/of=the-test"
 USERS_SECRET = "keys-of-s3"
 
 INSTANCE = {
@@ -45,7 +39,7 @@ INSTANCE = {
     "mlflow_ingress_host": "on-s3.local",
     "mlflow_workers": 1,
     "mlflow_artifact_store": "s3",
-    "mlflow_s3_endpoint": f"https://{SERVICE}:{PORT}",
+    "mlflow_s3_endpoint": f"https://{server_name(NAMESPACE)}:{PORT}",
     "mlflow_s3_bucket": BUCKET,
     "mlflow_verify_timeout": 30,
 }
@@ -56,106 +50,11 @@ EXPERIMENT = "On S3"
 MEBIBYTE = 1 << 20
 REPORT = "two anomalies, and both of them in the report\n"
 
-Content = tuple[int, str]  # size and SHA-256
-
-
-def content(body: bytes) -> Content:
-    return len(body), hashlib.sha256(body).hexdigest()
-
-
-@dataclass(frozen=True)
-class Gateway:
-    """The S3 server, asked past the tracking server."""
-
-    client: Any
-    ca: Path
-
-    def objects(self, bucket: str = BUCKET) -> dict[str, Content]:
-        """By key, what is in a bucket."""
-        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=bucket)
-        keys = [item["Key"] for page in pages for item in page.get("Contents", [])]
-        return {key: content(self.client.get_object(Bucket=bucket, Key=key)["Body"].read()) for key in keys}
-
-
-def certificates(sandbox: Sandbox, folder: Path) -> None:
-    """A CA (ca.crt) and a certificate of it for the S3 server (tls.crt, tls.key)."""
-    (folder / "openssl.cnf").write_text("[req]\ndistinguished_name = subject\n[subject]\n")
-    path = {name: str(folder / name) for name in ("openssl.cnf", "ca.crt", "ca.key", "tls.crt", "tls.key")}
-    request = ("openssl", "req", "-x509", "-config", path["openssl.cnf"], "-newkey", "rsa:2048", "-nodes", "-days", "2")
-
-    def extensions(*texts: str) -> list[str]:
-        always = ("subjectKeyIdentifier=hash", "authorityKeyIdentifier=keyid:always")
-        return [part for text in (*always, *texts) for part in ("-addext", text)]
-
-    own = extensions("basicConstraints=critical,CA:TRUE", "keyUsage=critical,keyCertSign")
-    sandbox.run(*request, "-subj", "/CN=CA of the test", *own, "-out", path["ca.crt"], "-keyout", path["ca.key"])
-    names = f"subjectAltName=DNS:{SERVICE},IP:{sandbox.node_address}"
-    signed = [*extensions("basicConstraints=critical,CA:FALSE", names), "-CA", path["ca.crt"], "-CAkey", path["ca.key"]]
-    sandbox.run(*request, "-subj", "/CN=s3", *signed, "-out", path["tls.crt"], "-keyout", path["tls.key"])
-
 
 @pytest.fixture(scope="module")
 def gateway(sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    program = sandbox.run("python3", "tests/sandbox/sandbox.py", "part", "versitygw", timeout=1200).split()[-1]
-    folder = tmp_path_factory.mktemp("versitygw")
-    context = folder / "image"
-    context.mkdir()
-    shutil.copy(program, context / "versitygw")
-    (context / "Dockerfile").write_text('FROM scratch\nCOPY versitygw /versitygw\nENTRYPOINT ["/versitygw"]\n')
-    certificates(sandbox, folder)
-
-    metadata = {"name": "s3", "namespace": NAMESPACE}
-    files = {name: (folder / name).read_text() for name in ("tls.crt", "tls.key")}
-    container = {
-        "name": "versitygw",
-        "image": IMAGE,
-        "args": [*("--port", f":{PORT}"), *("--cert", "/tls/tls.crt", "--key", "/tls/tls.key"), "posix", "/data"],
-        "envFrom": [{"secretRef": {"name": "root"}}],
-        "volumeMounts": [{"name": "tls", "mountPath": "/tls"}, {"name": "data", "mountPath": "/data"}],
-        "readinessProbe": {"tcpSocket": {"port": PORT}, "periodSeconds": 1},
-    }
-    specification = {
-        "terminationGracePeriodSeconds": 0,
-        "containers": [container],
-        "volumes": [{"name": "tls", "secret": {"secretName": "tls"}}, {"name": "data", "emptyDir": {}}],
-    }
-    objects = [
-        {"kind": "Namespace", "metadata": {"name": NAMESPACE}},
-        {
-            "kind": "Secret",
-            "metadata": {"name": "root", "namespace": NAMESPACE},
-            "stringData": {"ROOT_ACCESS_KEY": ACCESS_KEY, "ROOT_SECRET_KEY": SECRET_KEY},
-        },
-        {"kind": "Secret", "metadata": {"name": "tls", "namespace": NAMESPACE}, "stringData": files},
-        {"kind": "Pod", "metadata": metadata | {"labels": {"app": "s3"}}, "spec": specification},
-        {
-            "kind": "Service",
-            "metadata": metadata,
-            "spec": {"type": "NodePort", "selector": {"app": "s3"}, "ports": [{"port": PORT}]},
-        },
-    ]
-    listing = {"apiVersion": "v1", "kind": "List", "items": [{"apiVersion": "v1", **each} for each in objects]}
-    sandbox.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found")  # what a killed test left
-    try:
-        sandbox.minikube("image", "build", "--tag", IMAGE, str(context))
-        sandbox.kubectl("apply", "-f", "-", stdin=json.dumps(listing))
-        sandbox.kubectl("wait", "-n", NAMESPACE, "--for=condition=Ready", "pod/s3", "--timeout=60s")
-        (service,) = sandbox.objects("service", "-n", NAMESPACE)
-        client = boto3.client(
-            "s3",
-            endpoint_url=f"https://{sandbox.node_address}:{service['spec']['ports'][0]['nodePort']}",
-            verify=str(folder / "ca.crt"),
-            aws_access_key_id=ACCESS_KEY,
-            aws_secret_access_key=SECRET_KEY,
-            region_name="us-east-1",
-            config=Config(retries={"mode": "standard", "total_max_attempts": 8}),  # until the node port is there
-        )
-        for bucket in (BUCKET, SECOND_BUCKET):
-            client.create_bucket(Bucket=bucket)
-        yield Gateway(client, folder / "ca.crt")
-    finally:
-        sandbox.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found")
-        sandbox.minikube("image", "rm", IMAGE)
+    with serving(sandbox, tmp_path_factory.mktemp("versitygw"), NAMESPACE, [BUCKET, SECOND_BUCKET]) as found:
+        yield found
 
 
 Deploy = Callable[..., Play]
@@ -253,7 +152,7 @@ def test_every_object_is_what_the_api_gives(
         bodies = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
         assert {name: len(body) for name, body in bodies.items()} == sizes
         given |= {f"{tracked}/{name}": content(body) for name, body in bodies.items()}
-    assert gateway.objects() == given
+    assert gateway.objects(BUCKET) == given
     assert len(given) >= 8
     assert content(REPORT.encode()) in given.values()
 
@@ -305,7 +204,7 @@ def temporary_files(sandbox: Sandbox) -> set[str]:
 def test_a_large_artifact_leaves_nothing_behind(
     sandbox: Sandbox, on_s3: Deployment, gateway: Gateway, training: Training, tmp_path: Path
 ) -> None:
-    before, others = temporary_files(sandbox), gateway.objects()
+    before, others = temporary_files(sandbox), gateway.objects(BUCKET)
     large, back = tmp_path / "large.bin", tmp_path / "back"
     large.write_bytes(os.urandom(50 * MEBIBYTE))
     back.mkdir()
@@ -313,7 +212,7 @@ def test_a_large_artifact_leaves_nothing_behind(
     run = client.create_run(training.run.info.experiment_id)
     client.log_artifact(run.info.run_id, str(large), "weights")
     key = f"{run.info.experiment_id}/{run.info.run_id}/artifacts/weights/large.bin"
-    assert gateway.objects() == others | {key: content(large.read_bytes())}
+    assert gateway.objects(BUCKET) == others | {key: content(large.read_bytes())}
     received = Path(client.download_artifacts(run.info.run_id, "weights/large.bin", str(back)))
     assert content(received.read_bytes()) == content(large.read_bytes())
     deadline = time.monotonic() + 10
@@ -325,7 +224,7 @@ def test_a_large_artifact_leaves_nothing_behind(
     assert [item.path for item in repository.list_artifacts()] == ["weights"]
     repository.delete_artifacts("weights")
     assert repository.list_artifacts() == []
-    assert gateway.objects() == others
+    assert gateway.objects(BUCKET) == others
 
 
 def test_repeating_changes_nothing(deploy: Deploy, on_s3: Deployment) -> None:
