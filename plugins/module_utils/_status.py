@@ -26,6 +26,7 @@ def report(facts: Mapping[str, Any], collection: str, now: datetime) -> Report:
     pods = [describe_pod(pod) for pod in facts["pods"].get("resources") or []]
     endpoints = list(facts["health"].get("endpoints") or [])
     found = list(problems(facts, pods, endpoints))
+    silent = [each["msg"] for each in facts["directories"] if each.get("unreachable")]
     made: Report = {
         "time": now.isoformat(timespec="seconds"),
         "instance": facts["instance"],
@@ -53,7 +54,7 @@ def report(facts: Mapping[str, Any], collection: str, now: datetime) -> Report:
         "content_unknown": unknown,
         "backup": describe_backup(facts, now),
         "drift": drift(facts),
-        "drift_unknown": [note for note in (facts["drift_unknown"], *facts["directories_unknown"]) if note],
+        "drift_unknown": [each for each in (facts["drift_unknown"], *facts["directories_unknown"], *silent) if each],
     }
     if not cluster["reachable"]:
         made["drift_unknown"] = ["the cluster cannot be asked"]

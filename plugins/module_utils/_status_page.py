@@ -282,15 +282,14 @@ def verdict(good: bool, words: str, otherwise: str) -> Markup:
 
 def differences(made: Report) -> Markup:
     """What a deploy would change."""
-    if made["drift_unknown"]:
-        return tag("p", f"Unknown: {'; '.join(made['drift_unknown'])}", class_="warn")
+    unknown = [tag("p", f"Unknown: {note}", class_="warn") for note in made["drift_unknown"]]
     if not made["drift"]:
-        return tag("p", "\u2713 The cluster is as the inventory says.", class_="good")
+        return join(unknown or [tag("p", "\u2713 The cluster is as the inventory says.", class_="good")])
     rows = [
         (found["object"], tag("td", *(tag("div", words) for words in drift_words(found)), class_="fixed"))
         for found in made["drift"]
     ]
-    return grid(("object", "what a deploy would change"), rows)
+    return join([*unknown, grid(("object", "what a deploy would change"), rows)])
 
 
 def pod_rows(made: Report) -> Iterable[Sequence[str | Markup]]:

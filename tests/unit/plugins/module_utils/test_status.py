@@ -209,6 +209,13 @@ def test_differences() -> None:
     assert list(changes({"a": 1}, {"a": 1})) == []
 
 
+def test_what_could_not_be_compared_is_not_called_equal() -> None:
+    found = made(directories=[{"unreachable": True, "msg": "no route"}], directories_unknown=["full"])
+    assert (found["healthy"], found["drift"], found["drift_unknown"]) == (True, [], ["full", "no route"])
+    assert table(found)[-2:] == ["drift       unknown, full", "drift       unknown, no route"]
+    assert all(f"Unknown: {note}" in page(found) for note in ("full", "no route"))
+
+
 class Page(HTMLParser):
     """What a browser would make of a page."""
 
