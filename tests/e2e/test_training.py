@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -18,7 +19,7 @@ from e2e.browser import chromium, screenshot
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
-from rig import BUILD, Deployment, PlaybookRunner, Sandbox
+from rig import BUILD, REPOSITORY, Deployment, PlaybookRunner, Sandbox
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support import expected_conditions
 from selenium.webdriver.support.wait import WebDriverWait
@@ -155,7 +156,7 @@ def test_a_job_with_data_from_the_controller(
 ) -> None:
     """The pod gets the file through the artifact store, and loads the champion that the controller made."""
     before = champion(client)
-    variables = SMALL | IN_CLUSTER | {"mlflow_training_data": str(creditcard)}
+    variables = SMALL | IN_CLUSTER | {"mlflow_training_data": os.path.relpath(creditcard, REPOSITORY)}
     trained = playbook(TRAIN, variables)
     assert f"{JOB}compare" in trained.changed_tasks
     new = [run for run in runs(client) if "creditcard.csv" in run.data.tags["mlops.mlflow.data"]]
