@@ -57,7 +57,7 @@ class Files:
     def entries(self) -> dict[str, Entry]:
         """The regular files."""
         found: dict[str, Entry] = {}
-        for parent, _, names in os.walk(self._live):
+        for parent, _folders, names in os.walk(self._live):
             for name in names:
                 path = os.path.join(parent, name)
                 try:

@@ -104,7 +104,7 @@ def copy_artifacts(
     entries = pending = artifacts.entries()
     digests: dict[str, str | None] = {}
     with ThreadPoolExecutor(sending.store.parallel) as pool:
-        for _ in range(ROUNDS):
+        for _round in range(ROUNDS):
 
             def work(item: tuple[str, Entry]) -> str | None:
                 return sending.artifact(artifacts, *item, known.get(item))
@@ -163,7 +163,7 @@ def snapshot(
     sending: Sending, artifacts: Artifacts, live: Path, spool: Path, known: Mapping[tuple[str, Entry], str]
 ) -> tuple[Database, list[Artifact]]:
     """A copy of the database and all artifacts that it names, in the repository."""
-    for _ in range(COPIES):
+    for _copy in range(COPIES):
         copied = database.copy(live, spool)
         with spool.open("rb") as stream:
             sending.send(copied.sha256, copied.size, chunks_of(stream))

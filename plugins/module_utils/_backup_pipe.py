@@ -167,7 +167,7 @@ def held_against_its_key(pieces: Iterator[bytes], key: str) -> Iterator[bytes]:
             passed.append(piece)
             yield piece
 
-    for _ in opened(noted(), name_of(key), f"What the pod sent for {key}"):
+    for _piece in opened(noted(), name_of(key), f"What the pod sent for {key}"):
         yield from passed
         passed.clear()
     yield from passed

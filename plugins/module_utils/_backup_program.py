@@ -39,7 +39,8 @@ TERMINATION = Path("/dev/termination-log")
 
 def tell(line: str) -> None:
     """Show a line to people."""
-    print(line, file=sys.stderr, flush=True)
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
 
 
 def beat() -> None:
@@ -144,4 +145,4 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    raise SystemExit(main(sys.argv[1:]))

@@ -127,7 +127,7 @@ class Bucket:
     def fetch(self, keys: Sequence[str], take: Take) -> None:
         """Read several contents at once."""
         with ThreadPoolExecutor(self.parallel) as pool:
-            for _ in pool.map(lambda key: take(key, self._found(key)), keys):
+            for _done in pool.map(lambda key: take(key, self._found(key)), keys):
                 pass
 
     def remove(self, keys: Sequence[str]) -> None:
@@ -163,7 +163,7 @@ class Objects:
     def stage(self, artifact: Artifact, chunks: Iterator[bytes]) -> None:
         """Store an object beside the live ones; what is live already is only held against its digest."""
         if self._is_live(artifact):
-            for _ in chunks:
+            for _chunk in chunks:
                 pass
         else:
             self._prefix.put(self._new(artifact.path), chunks)
@@ -209,7 +209,7 @@ class Objects:
     def _each(self, work: Callable[[str], None]) -> None:
         staged = [key.removeprefix(self._new("")) for key in self._prefix.items(self._new(""))]
         with ThreadPoolExecutor(THREADS) as pool:
-            for _ in pool.map(work, staged):
+            for _done in pool.map(work, staged):
                 pass
 
     @staticmethod
@@ -241,5 +241,5 @@ def artifacts_at(uri: str, environment: Mapping[str, str]) -> Objects:
     import boto3  # noqa: PLC0415
 
     client = boto3.client("s3", endpoint_url=environment.get("MLFLOW_S3_ENDPOINT_URL") or None)
-    bucket, _, prefix = uri.removeprefix("s3://").partition("/")
+    bucket, _slash, prefix = uri.removeprefix("s3://").partition("/")
     return Objects(Prefix(client, bucket, prefix.strip("/")))

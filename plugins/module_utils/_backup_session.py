@@ -84,7 +84,7 @@ def backup_session(parameters: Mapping[str, Any], *, check_mode: bool, tell: Tel
     if check_mode:
         return {"changed": True, "result": None}
     connection = connect(parameters["kubeconfig"], parameters["context"], os.environ)
-    running, _ = start(connection, planned(definition, objects, timeout), objects, tell)
+    running, _started = start(connection, planned(definition, objects, timeout), objects, tell)
     pod = running_pod(connection, Seen(running, []), tell)
     where = (definition["metadata"]["namespace"], pod)
     result = converse(connection, where, parameters["command"], parameters["directory"], tell)

@@ -80,7 +80,7 @@ class Directory:
         root = str(self._root)
         found = [
             os.path.relpath(os.path.join(parent, name), root)
-            for parent, _, names in os.walk(self._root / folder)
+            for parent, _folders, names in os.walk(self._root / folder)
             for name in names
         ]
         return [key for key in found if KEY.fullmatch(key)]
@@ -135,7 +135,7 @@ def verify(directory: Directory, manifest: Manifest) -> None:
 
     def wrong(key: str) -> str:
         def take(key: str, chunks: Iterator[bytes]) -> None:
-            for _ in opened(chunks, name_of(key), f"{directory.place}/{key}"):
+            for _piece in opened(chunks, name_of(key), f"{directory.place}/{key}"):
                 pass
 
         try:

@@ -29,6 +29,7 @@ attributes:
     description: It only reads.
   diff_mode:
     support: none
+    description: It only reads.
   platform:
     support: full
     description: Any with Python.

@@ -55,6 +55,7 @@ attributes:
     description: Nothing is sent.
   diff_mode:
     support: none
+    description: What a step does is in its answer.
   platform:
     support: full
     description: The controller.
