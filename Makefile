@@ -24,7 +24,7 @@ S3 := boto3
 # What trains and explores beside the server: the Jobs' and the notebook's image, and the controller's virtual environment. One version
 # of each package for every Python, so that a model loads wherever it was made.
 WORKBENCH := scikit-learn xgboost-cpu matplotlib jupyterlab
-MLFLOW_VERSIONS := 3.17.2
+MLFLOW_VERSIONS := 3.16.0 3.17.2
 
 COMPILE := uv pip compile --quiet --upgrade --generate-hashes --no-header
 
