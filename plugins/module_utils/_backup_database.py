@@ -9,6 +9,7 @@ log keeps no writer waiting.
 
 from __future__ import annotations
 
+import ast
 import importlib.metadata
 import importlib.util
 import sqlite3
@@ -72,6 +73,17 @@ def check_integrity(path: Path) -> None:
         raise MlopsError(f"The database of the backup is damaged: {'; '.join(found[:3])}. Nothing was changed.")
 
 
+def constants(source: str) -> dict[str, str]:
+    """The texts that a Python file gives to names."""
+    return {
+        target.id: node.value.value
+        for node in ast.parse(source).body
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+
+
 @dataclass(frozen=True)
 class Schemas:
     """The schemas that the MLflow of this image knows."""
@@ -82,15 +94,15 @@ class Schemas:
 
     @classmethod
     def read(cls) -> Schemas:
-        """Ask the migrations of MLflow's package."""
-        from alembic.script import ScriptDirectory  # noqa: PLC0415 (the image's)
-
+        """Read the migrations of MLflow's package; Alembic would run them all, and with them import MLflow."""
         spec = importlib.util.find_spec("mlflow")
         if spec is None or spec.origin is None:
             raise MlopsError("There is no MLflow in the image of the tracking server.")
-        scripts = ScriptDirectory(str(Path(spec.origin).parent / "store" / "db_migrations"))
-        known = frozenset(each.revision for each in scripts.walk_revisions())
-        return cls(importlib.metadata.version("mlflow"), str(scripts.get_current_head()), known)
+        folder = Path(spec.origin).parent / "store" / "db_migrations" / "versions"
+        scripts = [constants(path.read_text(encoding="utf-8")) for path in folder.glob("*.py")]
+        known = frozenset(script["revision"] for script in scripts if "revision" in script)
+        (head,) = known - {script.get("down_revision") for script in scripts}
+        return cls(importlib.metadata.version("mlflow"), head, known)
 
     def refuse_unknown(self, schema: str, mlflow: str) -> None:
         """MlopsError for a schema that this MLflow does not know."""

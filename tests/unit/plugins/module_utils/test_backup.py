@@ -348,12 +348,15 @@ def test_a_file_that_is_no_database(tmp_path: Path) -> None:
 def test_mlflows_own_schemas(tmp_path: Path) -> None:
     """Against the real package: an old database is recognised, and brought up to date."""
     from alembic import command  # noqa: PLC0415
+    from alembic.script import ScriptDirectory  # noqa: PLC0415
     from mlflow.store.db.utils import _get_alembic_config  # noqa: PLC0415
     from mlflow.store.tracking.dbmodels.initial_models import Base  # noqa: PLC0415
     from sqlalchemy import create_engine  # noqa: PLC0415
 
     schemas, old, path = database.Schemas.read(), "451aebb31d03", tmp_path / "mlflow.db"
-    assert {schemas.head, old} <= schemas.known
+    scripts = ScriptDirectory.from_config(_get_alembic_config(""))
+    assert schemas.head == scripts.get_current_head()
+    assert schemas.known == {script.revision for script in scripts.walk_revisions()}
     engine = create_engine(f"sqlite:///{path}")
     Base.metadata.create_all(engine)
     engine.dispose()
