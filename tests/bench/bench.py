@@ -15,6 +15,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from copy import deepcopy
@@ -38,6 +39,7 @@ INSTANCE = {
     "mlflow_ingress_host": "bench.mlflow.local",
 }
 DEFAULT_PORT, OUR_PORT, REGISTRY_PORT = 15050, 15051, 15052
+BACKUP_MB = 256
 SETTLE = 10  # seconds after the first answer; MLflow's job processes start late
 
 
@@ -320,7 +322,73 @@ def image(bench: Bench) -> list[Figure]:
     return [figure]
 
 
-FIGURES: dict[str, Callable[[Bench], list[Figure]]] = {"noop": noop, "deploy": deploy, "server": server, "image": image}
+def reported(command: list[str | Path]) -> float:
+    """The MB/s that a backup or restore tells of itself: the last figure in the line below its heading."""
+    lines = run(command).splitlines()
+    (row,) = (lines[number + 1] for number, line in enumerate(lines) if line.endswith("MB/s"))
+    return float(row.strip(" -'").split()[-1])
+
+
+def backup(bench: Bench) -> list[Figure]:
+    """How fast artifacts get to the controller and back."""
+    out = Figure("backup", "MB/s", "")
+    again = Figure("backup again, nothing changed", "MB/s", "the same; tar sends everything again")
+    back = Figure(
+        "restore", "MB/s", "into a directory beside the live one, the digests checked; before the server stops"
+    )
+    server = ["-n", OURS, "deployment/mlflow-deployment", "--"]
+    kubectl = [CACHE / "bin/kubectl", "--kubeconfig", CACHE / "kubeconfig", "--context", PROFILE, "exec"]
+    send, take = [*kubectl, *server], [*kubectl, "-i", *server]
+    fill = " && ".join(
+        (
+            "mkdir -p /mlflow/artifacts/1",
+            "cd /mlflow/artifacts/1",
+            f"head -c {BACKUP_MB // 2}M /dev/urandom | split -b 4M - weights.",
+            f"seq 1 {BACKUP_MB // 2 * 120000} | split -b 4M - table.",
+        )
+    )
+    with bench.instance(), tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        run([*send, "sh", "-c", fill])
+        size = int(run([*send, "du", "-sb", "/mlflow/artifacts"]).split()[0]) / 1e6
+        out.compared = (
+            f"{size:.0f} MB of artifacts, half of them random, to a directory of the controller through the API server,"
+            " without the start of playbook and pod; kubectl exec of tar in the server's pod, by gzip -1 or as it is"
+        )
+        for number in range(bench.runs):
+            where = INSTANCE | {"mlflow_backup_directory": f"{folder}/{number}"}
+            out.add("playbooks/backup.yml", reported(playbook("playbooks/backup.yml", where)))
+            for name, packed, unpacked in (
+                ("tar and gzip", "tar c artifacts | gzip -1", "tar xz"),
+                ("tar", "tar c artifacts", "tar x"),
+            ):
+                archive, begin = Path(folder, "archive"), time.monotonic()
+                with archive.open("wb") as stream:
+                    subprocess.run([*send, "sh", "-c", f"cd /mlflow && {packed}"], stdout=stream, check=True)
+                taken = size / (time.monotonic() - begin)
+                out.add(name, taken)
+                again.add(name, taken)
+                begin = time.monotonic()
+                into = f"mkdir /mlflow/bench && cd /mlflow/bench && {unpacked}"
+                with archive.open("rb") as stream:
+                    subprocess.run([*take, "sh", "-c", into], stdin=stream, check=True)
+                back.add(name, size / (time.monotonic() - begin))
+                run([*send, "rm", "-r", "/mlflow/bench"])
+            again.add("playbooks/backup.yml", reported(playbook("playbooks/backup.yml", where)))
+            back.add("playbooks/restore.yml", reported(playbook("playbooks/restore.yml", where)))
+            shutil.rmtree(f"{folder}/{number}")
+    for figure in (again, back):  # the first variant is ours
+        ours = next(name for name in figure.samples if name.startswith("playbooks"))
+        figure.samples = {ours: figure.samples.pop(ours)} | figure.samples
+    return [out, again, back]
+
+
+FIGURES: dict[str, Callable[[Bench], list[Figure]]] = {
+    "noop": noop,
+    "deploy": deploy,
+    "server": server,
+    "image": image,
+    "backup": backup,
+}
 
 
 def table(figures: list[Figure]) -> str:
