@@ -13,7 +13,7 @@ from pathlib import Path
 import mlflow
 import pytest
 from e2e.browser import chromium, screenshot
-from e2e.readme import PRINTED, blocks
+from e2e.pages import PRINTED, first_run
 from mlflow import MlflowClient
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from rig import BUILD, Deployment, Sandbox
@@ -125,8 +125,8 @@ def test_a_foreign_host_header_is_refused(deployed: Deployment) -> None:
 
 def test_the_first_run_of_the_readme(deployed: Deployment, sandbox: Sandbox, tmp_path: Path) -> None:
     """What the README shows is run as it stands there, with the address of this deploy."""
-    python, _ = (block.replace(PRINTED, deployed.service) for block in blocks("python"))
-    shell, _ = (block.replace(PRINTED, deployed.service) for block in blocks("console"))
+    python, _ = (block.replace(PRINTED, deployed.service) for block in first_run("python"))
+    shell, _ = (block.replace(PRINTED, deployed.service) for block in first_run("console"))
     (tmp_path / "first.py").write_text(python)
     (tmp_path / "first.sh").write_text("set -e\n" + "".join(line[2:] + "\n" for line in shell.splitlines()))
     sandbox.run("python", str(tmp_path / "first.py"))

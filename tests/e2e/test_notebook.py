@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import requests
 from e2e.browser import chromium, screenshot
-from e2e.readme import blocks
+from e2e.pages import first_run
 from mlflow import MlflowClient
 from rig import BUILD, Deployment, Play, PlaybookRunner, Sandbox
 from selenium.webdriver import ActionChains, Chrome, Keys
@@ -34,7 +34,7 @@ HOST = "notebook.lab.local"
 DIRECTORY = "mlflow-lab-notebook"
 PASSWORD, TOKEN = "correct horse battery staple", "a-token-that-somebody-chose"
 EXPERIMENT = "Anomaly Detection"
-RUN = blocks("python")[1]  # the README's cell
+RUN = first_run("python")[1]  # the README's cell
 LOOK = """
 import os
 from pathlib import Path

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from ansible_collections.mlops.mlflow.plugins.module_utils._backup_manifest import BACKUPS, name_of
 from ansible_collections.mlops.mlflow.plugins.module_utils._backup_store import Directory
+from e2e.pages import RUNBOOKS, commands, missing
 from e2e.tracked import State, Writer, state_of
 from mlflow import MlflowClient
 from rig import REPOSITORY, Deployment, Play, PlaybookRunner, Sandbox
@@ -40,10 +41,21 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def run(playbook: PlaybookRunner, directory: Path) -> Run:
+def plays() -> list[Play]:
+    """What was run here."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def run(playbook: PlaybookRunner, directory: Path, plays: list[Play]) -> Run:
     """Runs a playbook for the instance, with its repository."""
     variables = INSTANCE | {"mlflow_backup_directory": str(directory)}
-    return lambda name, more=None, **options: playbook(name, variables | (more or {}), **options)
+
+    def run(name: str, more: dict[str, Any] | None = None, **options: Any) -> Play:
+        plays.append(playbook(name, variables | (more or {}), **options))
+        return plays[-1]
+
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -181,6 +193,15 @@ def test_a_rollback_brings_version_and_data_together(
     assert holds(instance, tmp_path) == upgraded["before"]
     assert nothing_is_left(sandbox)
     assert run("site.yml", OLD).changed_tasks == []
+
+
+def test_the_runbook_shows_what_was_said(plays: list[Play], upgraded: State) -> None:
+    for command, shown in commands(RUNBOOKS / "upgrade-and-rollback.md"):
+        name = next(word for word in command.split() if word.startswith("playbooks/"))
+        tried = [
+            play for play in plays if name in play.command and ("--check" in play.command) == ("--check" in command)
+        ]
+        assert any(play.rc == 0 and missing(shown, play.output) == [] for play in tried), command
 
 
 def kill_at(words: str, playbook: str, variables: dict[str, Any], sandbox: Sandbox) -> None:
