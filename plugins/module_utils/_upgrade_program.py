@@ -125,10 +125,10 @@ def main(step: str) -> int:
         live = database.sqlite_path(os.environ.get("MLFLOW_BACKEND_STORE_URI", ""))
         TERMINATION.write_text(json.dumps(STEPS[step](live)))
     except MlopsError as error:
-        print(error.message, file=sys.stderr, flush=True)
+        sys.stderr.write(f"{error.message}\n")
         return 1
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    raise SystemExit(main(sys.argv[1]))
