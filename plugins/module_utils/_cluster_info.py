@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -31,10 +31,11 @@ ARGUMENT_SPEC: dict[str, dict[str, Any]] = {
     "ignore_unreachable": {"type": "bool", "default": False},
 }
 
+SERVER = "tracking-server"
 METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 IP_TYPES = ("InternalIP", "ExternalIP")
 # Of what an instance publishes, these are MLflow; a notebook beside it is not.
-SERVER_COMPONENTS = frozenset({"tracking-server", "ingress"})
+SERVER_COMPONENTS = frozenset({SERVER, "ingress"})
 
 
 def parse_version(version: Mapping[str, Any]) -> str:
@@ -105,6 +106,12 @@ def describe_object(kind: str, metadata: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
+def mlflow_version(deployments: Iterable[Mapping[str, Any]]) -> str:
+    """The MLflow version that the tracking server's Deployment names in its pods' labels; empty for none."""
+    templates = [each["spec"]["template"] for each in deployments if component(each["metadata"]) == SERVER]
+    return next((template["metadata"]["labels"].get("app.kubernetes.io/version", "") for template in templates), "")
+
+
 def service_endpoint(service: Mapping[str, Any], node_address: str) -> dict[str, str] | None:
     """Where a Service is published outside the cluster: its load balancer, else its node port; None for neither."""
     spec, status = service.get("spec", {}), service.get("status", {})
@@ -159,6 +166,7 @@ NOTHING: dict[str, Any] = {
     "ingress_classes": [],
     "node_ports": {},
     "objects": [],
+    "mlflow_version": "",
     "endpoints": [],
     "reason": "",
 }
@@ -177,9 +185,9 @@ def collect(connection: Connection, instance: str) -> dict[str, Any]:
         nodes = items("/api/v1/nodes")
         classes = items("/apis/networking.k8s.io/v1/ingressclasses")
         services = items("/api/v1/services")
-        # Of an Ingress the hosts are needed too; the Services are all there already.
+        # Of an Ingress the hosts are needed too, of a Deployment the version; the Services are all there already.
         listed = {
-            kind: items(path, selector(instance), JSON if kind == "Ingress" else METADATA_ONLY)
+            kind: items(path, selector(instance), JSON if kind in ("Ingress", "Deployment") else METADATA_ONLY)
             for kind, path in KINDS.items()
             if kind != "Service"
         }
@@ -202,6 +210,7 @@ def collect(connection: Connection, instance: str) -> dict[str, Any]:
             "ingress_classes": [describe_ingress_class(each) for each in classes()],
             "node_ports": node_ports(services()),
             "objects": [describe_object(kind, each["metadata"]) for kind, found in objects.items() for each in found],
+            "mlflow_version": mlflow_version(objects["Deployment"]),
             "endpoints": [endpoint for endpoint in endpoints if endpoint],
         }
 

@@ -10,10 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from ansible_collections.mlops.mlflow.plugins.module_utils._cluster_info import SERVER
 from ansible_collections.mlops.mlflow.plugins.module_utils._kubernetes_pod import containers, waits
 
 COMPONENT = "app.kubernetes.io/component"
-SERVER = "tracking-server"
 SHOWN = 60  # characters of a value that differs
 
 Report = dict[str, Any]

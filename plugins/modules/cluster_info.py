@@ -145,6 +145,10 @@ objects:
     component:
       description: Value of its label C(app.kubernetes.io/component), empty where it has none.
       type: str
+mlflow_version:
+  description: The MLflow version of the tracking server's Deployment; empty where there is none.
+  returned: success
+  type: str
 endpoints:
   description: The addresses under which the instance is published outside the cluster.
   returned: success

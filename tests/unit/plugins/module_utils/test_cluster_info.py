@@ -54,8 +54,9 @@ ANSWERS: dict[str, Any] = {
                 "metadata": {
                     "name": "mlflow",
                     "namespace": "team",
-                    "labels": {"app.kubernetes.io/component": "server"},
-                }
+                    "labels": {"app.kubernetes.io/component": "tracking-server"},
+                },
+                "spec": {"template": {"metadata": {"labels": {"app.kubernetes.io/version": "3.17.2"}}}},
             }
         ]
     },
@@ -156,9 +157,10 @@ def test_everything_is_collected(api_server: Server, tmp_path: Path) -> None:
                 "kind": "Deployment",
                 "name": "mlflow",
                 "namespace": "team",
-                "component": "server",
+                "component": "tracking-server",
             },
         ],
+        "mlflow_version": "3.17.2",
     }
     secrets = [request for request in asked if request[0] == "/api/v1/secrets"]
     assert secrets == [("/api/v1/secrets", cluster.selector("team"), cluster.METADATA_ONLY)]
