@@ -12,6 +12,7 @@ import html
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
+from ansible_collections.mlops.mlflow.plugins.module_utils._cluster_info import SERVER
 from ansible_collections.mlops.mlflow.plugins.module_utils._status import (
     SERVER,
     Report,
