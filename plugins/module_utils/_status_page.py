@@ -14,7 +14,6 @@ from datetime import UTC, datetime
 
 from ansible_collections.mlops.mlflow.plugins.module_utils._cluster_info import SERVER
 from ansible_collections.mlops.mlflow.plugins.module_utils._status import (
-    SERVER,
     Report,
     age_words,
     drift_words,
