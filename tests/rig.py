@@ -43,9 +43,11 @@ class Sandbox:
         """For every command that the tests start.
 
         Debian's docker (/usr/bin) speaks to the sandbox's engine; some machines have another client in /usr/local/bin.
+        What the MLflow client of the tests left in the environment for its children (`set_experiment`) is not theirs.
         """
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
         path = [str(REPOSITORY / ".venv/bin"), str(self.cache / "bin"), "/usr/bin", os.environ["PATH"]]
-        return os.environ | {
+        return inherited | {
             "PATH": ":".join(path),
             "MLOPS_MLFLOW_CACHE": str(self.cache),
             "MINIKUBE_HOME": str(self.cache / "minikube"),
